@@ -1,0 +1,93 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``python -m tests.lab.faults``: run, check and list fault files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.lab import settings
+from tests.lab.faults import matrix, model
+from tests.lab.settings import LabError
+
+FOLDER = settings.REPOSITORY / "tests" / "faults"
+OUTPUT = settings.REPOSITORY / "build" / "faults"
+WIDTH = 150
+SHOWN = 600
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m tests.lab.faults", description="Faults in live MLflow servers.")
+    commands = top.add_subparsers(dest="command", required=True)
+    for name, text in (("run", "run faults live"), ("check", "check fault files"), ("list", "list fault files")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--dir", type=Path, default=FOLDER, help="folder of the fault files")
+        command.add_argument("--faults", default="", help="names, separated by commas (default: all)")
+    run = commands.choices["run"]
+    run.add_argument("--jobs", type=int, default=3, help="servers at once")
+    run.add_argument("--output", type=Path, default=OUTPUT, help="folder of reports and summary.json")
+    run.add_argument("--record", action="store_true", help="keep the evidence in tests/evidence")
+    run.add_argument("--no-diagnose", action="store_true", help="only inject, prove and restore")
+    return top
+
+
+def table(rows: list[matrix.Row]) -> Table:
+    """The result as a table."""
+    result = Table(title="faults", title_justify="left")
+    for heading in ("fault", "phase", "bites", "exact", "causes", "forbidden writes", "outcome", "s"):
+        result.add_column(heading, overflow="fold")
+    for row in rows:
+        style = "" if row.passed else "bold red"
+        cells = [row.fault, row.phase, "yes" if row.bites else "NO", "yes" if row.exact else "NO"]
+        cells += ["\n".join(row.causes), "\n".join(row.forbidden_writes), row.outcome or "", f"{row.seconds:.1f}"]
+        result.add_row(*cells, style=style)
+    return result
+
+
+def run(arguments: argparse.Namespace, faults: dict[str, model.Fault], console: Console) -> int:
+    """Run the matrix, print its table, and return the exit code."""
+    started = time.monotonic()
+
+    def say(what: str, text: str) -> None:
+        console.print(f"{time.monotonic() - started:6.1f} s  {what}: {text}", markup=False, highlight=False)
+
+    options = matrix.Options(
+        arguments.dir, arguments.output.resolve(), arguments.jobs, not arguments.no_diagnose, arguments.record
+    )
+    rows = matrix.run(faults, options, say)
+    console.print(table(rows))
+    for row in rows:
+        for problem in row.problems:
+            say(row.fault, f"{row.phase}: {problem[:SHOWN]}")
+    passed = sum(row.passed for row in rows)
+    false_causes = sum(len(row.false_causes) for row in rows)
+    say("faults", f"{passed} of {len(rows)} as expected, {false_causes} false causes; see {options.output}")
+    return 0 if passed == len(rows) else 1
+
+
+def main() -> int:
+    """Run the command line."""
+    arguments = parser().parse_args()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, soft_wrap=not sys.stdout.isatty())
+    try:
+        faults = model.load_all(arguments.dir, [name for name in arguments.faults.split(",") if name])
+        if arguments.command == "run":
+            return run(arguments, faults, console)
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for name, fault in faults.items():
+        console.print(f"{name}: {fault.title}" if arguments.command == "list" else f"{name}: correct", markup=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The live matrix: faults over several servers at once, each injected, proven, diagnosed, compared and taken back."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.lab import clients, identity, operator, servers, settings
+from tests.lab.emulation import gateway
+from tests.lab.faults import model, phases, playbooks, records, verdicts, writes
+from tests.lab.faults.injection import Injection
+from tests.lab.settings import LabError
+
+Say = Callable[[str, str], None]
+
+
+@dataclass
+class Row:
+    """One fault in one phase, as ``build/faults/summary.json`` has it."""
+
+    fault: str
+    phase: str
+    mlflow_faults_id: str | None
+    bites: bool = False
+    expected: list[str] = field(default_factory=list)
+    causes: list[str] = field(default_factory=list)
+    exact: bool = False
+    false_causes: list[str] = field(default_factory=list)
+    forbidden_writes: list[str] = field(default_factory=list)
+    outcome: str | None = None
+    seconds: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything is as the file expects."""
+        return self.bites and self.exact and not (self.false_causes or self.forbidden_writes or self.problems)
+
+
+@dataclass
+class Options:
+    """How the matrix is run.
+
+    Attributes:
+        folder: folder of the fault files.
+        output: folder of the reports and of ``summary.json``.
+        jobs: servers at once.
+        diagnose: whether the collection is run; without it only injection, symptom and restoration are tried.
+        record: whether evidence is kept for the unit tests.
+    """
+
+    folder: Path
+    output: Path
+    jobs: int = 3
+    diagnose: bool = True
+    record: bool = False
+
+
+class Queue:
+    """Faults still to be tried; a worker gets one that its present server suits, if there is one."""
+
+    def __init__(self, faults: dict[str, model.Fault]) -> None:
+        self._faults = dict(faults)
+        self._lock = threading.Lock()
+
+    def take(self, present: model.ServerSpec | None) -> tuple[str, model.Fault] | None:
+        """The next fault, None when there is none left."""
+        with self._lock:
+            suited = [name for name, fault in self._faults.items() if fault.server == present]
+            name = next(iter([*suited, *self._faults]), None)
+            return None if name is None else (name, self._faults.pop(name))
+
+
+def run(faults: dict[str, model.Fault], options: Options, say: Say) -> list[Row]:
+    """Try every fault and return one row for each of its phases, in the order of ``faults``."""
+    queue, rows = Queue(faults), []
+    count = min(options.jobs, len(faults))
+    with ThreadPoolExecutor(count) as pool:
+        workers = [pool.submit(_work, f"fault-{number + 1}", queue, options, say) for number in range(count)]
+        for worker in workers:
+            rows += worker.result()
+    order = list(faults)
+    rows.sort(key=lambda row: order.index(row.fault))
+    settings.write_text(options.output / "summary.json", json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    return rows
+
+
+def _work(name: str, queue: Queue, options: Options, say: Say) -> list[Row]:
+    rows: list[Row] = []
+    present: model.ServerSpec | None = None
+    try:
+        while taken := queue.take(present):
+            fault_name, fault = taken
+            clean = present == fault.server
+            fault_rows = [_row(fault_name, fault, phase) for phase in fault.phases]
+            rows += fault_rows
+            try:
+                server = servers.get(name) if clean else _fresh(name, fault.server, say)
+                present = fault.server
+                _try(fault_name, fault, server, fault_rows, options, say)
+            except Exception as error:
+                _fail(fault_rows, error, options.output / fault_name, say)
+                present = None
+    finally:
+        _remove(name)
+    return rows
+
+
+def _row(name: str, fault: model.Fault, phase: model.PhaseName) -> Row:
+    return Row(name, phase, fault.imitates)
+
+
+def _fail(rows: list[Row], error: Exception, folder: Path, say: Say) -> None:
+    text = str(error).strip() or type(error).__name__
+    for row in rows:
+        row.problems.append(text)
+    settings.write_text(folder / "error.txt", "".join(traceback.format_exception(error)))
+    say(rows[0].fault, f"failed: {text[:400]}")
+
+
+def _remove(name: str) -> None:
+    if name in servers.names():
+        servers.remove(name)
+
+
+def _fresh(name: str, spec: model.ServerSpec, say: Say) -> servers.Server:
+    started = time.monotonic()
+    _remove(name)
+    server = servers.add(name, spec.layout, **spec.overrides)
+    clients.add(name)
+    say(name, f"server with layout {spec.layout} added in {time.monotonic() - started:.1f} s")
+    return server
+
+
+def _try(name: str, fault: model.Fault, server: servers.Server, rows: list[Row], options: Options, say: Say) -> None:
+    report_dir = options.output / name
+    phases.ready(server)
+    if options.diagnose and fault.baseline:
+        say(name, "diagnosing the healthy server as baseline")
+        playbooks.diagnose(server, report_dir)
+    say(name, f"injecting into {server.name}")
+    injection = phases.inject(name, fault, options.folder, server)
+    try:
+        for row, phase_name in zip(rows, fault.phases, strict=True):
+            phase = fault.phase(phase_name)
+            phases.enter(phase_name, phase.inject, injection)
+            _phase(phase, row, injection, report_dir, options, say)
+    finally:
+        started = time.monotonic()
+        phases.restore(fault, injection)
+        say(name, f"restored, the client logs again after {time.monotonic() - started:.1f} s")
+
+
+def _phase(phase: model.Phase, row: Row, injection: Injection, report_dir: Path, options: Options, say: Say) -> None:
+    """Prove, diagnose, compare and, when the file says so, repair; the row gets the result."""
+    expected = _rendered(phase.expect, injection)
+    row.expected = verdicts.labels(expected.causes)
+    started = time.monotonic()
+    results = phases.prove(phase.symptom or [], injection)
+    row.bites = all(result.holds for result in results)
+    seen = results[-1].text
+    say(row.fault, f"{row.phase}: {'bites' if row.bites else 'DOES NOT BITE'} after "
+        f"{time.monotonic() - started:.1f} s: {seen}")  # fmt: skip
+    if not row.bites:
+        row.problems.append(f"does not bite: {seen}")
+    if not options.diagnose or not row.bites:
+        row.exact = row.bites
+        return
+    begin = datetime.now(UTC)
+    report, done = playbooks.diagnose(injection.server, report_dir)
+    row.seconds = round(done.seconds, 1)
+    row.forbidden_writes = _forbidden(injection.server, begin, [])
+    comparison = verdicts.compare(report, expected)
+    row.causes, row.false_causes, row.exact = comparison.causes, comparison.false_causes, comparison.exact
+    row.problems += comparison.problems
+    say(row.fault, f"{row.phase}: diagnosed in {row.seconds} s: {', '.join(row.causes) or 'no cause'}")
+    if options.record and row.exact and not row.problems:
+        records.keep(row.fault, row.phase, playbooks.evidence(report_dir), expected, injection)
+    if expected.outcome:
+        _repair(report, expected, row, injection, report_dir, say)
+
+
+def _rendered(expected: model.Expectation | None, injection: Injection) -> model.Expectation:
+    assert expected is not None, "Fault.phase fills it in"
+    causes = [injection.rendered(cause) for cause in expected.causes]
+    return expected.model_copy(update={"causes": causes})
+
+
+def _forbidden(server: servers.Server, begin: datetime, steps: list[str]) -> list[str]:
+    """What the operator wrote since ``begin`` and may not, but for what runs on other servers meanwhile."""
+    end, others = datetime.now(UTC), [other for other in servers.every() if other.name != server.name]
+    namespaces = frozenset(other.namespace for other in others)
+    in_cluster = writes.kubernetes_writes(settings.audit_log(), operator.USER, begin, end, elsewhere=namespaces)
+    groups = frozenset(str(other.database["security_group_id"]) for other in others)
+    principal = f"arn:aws:iam::{settings.AWS_ACCOUNT_ID}:user/{identity.OPERATOR}"
+    in_aws = writes.aws_writes(gateway.log_path(), principal, begin, end, elsewhere=groups)
+    return writes.forbidden(in_cluster, in_aws, steps)
+
+
+def _repair(
+    report: dict[str, Any],
+    expected: model.Expectation,
+    row: Row,
+    injection: Injection,
+    report_dir: Path,
+    say: Say,
+) -> None:
+    """Let the collection repair it with the plan's digest; the client says whether it is."""
+    begin, server = datetime.now(UTC), injection.server
+    variables = {
+        "mlflow_allowed_steps": ",".join(expected.allowed_steps),
+        "mlflow_approved_plan": report["plan"]["digest"],
+    }
+    known = set(playbooks.reports(report_dir))
+    done = playbooks.run("remediate", server, report_dir, variables)
+    row.forbidden_writes += _forbidden(server, begin, expected.allowed_steps)
+    row.outcome = playbooks.newest(report_dir, known).get("outcome")
+    say(row.fault, f"{row.phase}: remediate ended with {done.code} after {done.seconds:.1f} s: {row.outcome}")
+    if row.outcome != expected.outcome:
+        row.problems.append(f"outcome is {row.outcome}, not {expected.outcome}: {done.output[-600:]}")
+    if expected.outcome == "fixed":
+        try:
+            clients.wait(server.name, ok=True, timeout=60, rounds=phases.HEALTHY_RUNS)
+        except LabError as error:
+            row.problems.append(str(error))

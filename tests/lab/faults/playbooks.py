@@ -1,0 +1,93 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The collection's playbooks, run as the operator would run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.lab import operator, servers
+from tests.lab.settings import LabError
+
+TIME_OUT = 300
+SHOWN = 3000
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a playbook: its exit code, output (both streams) and seconds."""
+
+    code: int
+    output: str
+    seconds: float
+
+
+def ansible_playbook() -> str:
+    """The program that belongs to this Python."""
+    return str(Path(sys.executable).parent / "ansible-playbook")
+
+
+def run(playbook: str, server: servers.Server, report_dir: Path, variables: dict[str, Any] | None = None) -> Run:
+    """Run ``mlops.mlflow_runbook.<playbook>`` for a server with the operator's identity.
+
+    ANSIBLE_COLLECTIONS_PATH has to lead to the collection. Raises LabError after TIME_OUT seconds.
+    """
+    named = {"mlflow_namespace": server.namespace, "mlflow_report_dir": str(report_dir), **(variables or {})}
+    words = [f"{key}={value}" for key, value in named.items()]
+    argv = [ansible_playbook(), f"mlops.mlflow_runbook.{playbook}", *(part for word in words for part in ("-e", word))]
+    environment = {**os.environ, **operator.environment(), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
+    started = time.monotonic()
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=TIME_OUT,
+            check=False,
+            env=environment,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"{playbook} took longer than {TIME_OUT} s") from error
+    return Run(done.returncode, done.stdout, time.monotonic() - started)
+
+
+def diagnose(server: servers.Server, report_dir: Path) -> tuple[dict[str, Any], Run]:
+    """Run ``diagnose`` and return its report; LabError when it fails or leaves none."""
+    known = set(reports(report_dir))
+    done = run("diagnose", server, report_dir)
+    if done.code:
+        raise LabError(f"diagnose ended with {done.code}:\n{done.output[-SHOWN:]}")
+    return newest(report_dir, known), done
+
+
+def reports(report_dir: Path) -> list[Path]:
+    """JSON documents of a report folder, oldest first, without ``latest.json`` and evidence."""
+    found = [path for path in report_dir.glob("*/*.json") if path.stem != "latest" and "." not in path.stem]
+    return sorted(found, key=lambda path: path.name)
+
+
+def newest(report_dir: Path, known: set[Path] | None = None) -> dict[str, Any]:
+    """The newest report that is not one of ``known``."""
+    found = [path for path in reports(report_dir) if path not in (known or set())]
+    if not found:
+        raise LabError(f"there is no new report in {report_dir}")
+    document: dict[str, Any] = json.loads(found[-1].read_text(encoding="utf-8"))
+    return document
+
+
+def evidence(report_dir: Path) -> Path:
+    """The newest evidence file of a report folder."""
+    found = sorted(report_dir.glob("*/*.evidence.json"), key=lambda path: path.name)
+    if not found:
+        raise LabError(f"there is no evidence file in {report_dir}")
+    return found[-1]

@@ -1,0 +1,95 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the operator wrote, read from the API server's audit log and from the log of AWS calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+READING_VERBS = frozenset({"get", "list", "watch"})
+# Reviews ask a question by a POST and keep nothing.
+REVIEWS = frozenset({"authorization.k8s.io", "authentication.k8s.io"})
+PROBE_PODS = frozenset({("create", "pods"), ("delete", "pods")})
+EXEC = frozenset({"exec", "portforward"})
+BOOKKEEPING = frozenset({"leases", "configmaps"})
+STEP_WRITES = {
+    "restore_security_group_rule": frozenset({"ec2:AuthorizeSecurityGroupIngress"}),
+}
+
+
+def entries(path: Path, begin: datetime, end: datetime, key: str) -> Iterator[dict[str, Any]]:
+    """Lines of a JSON lines file whose time ``key`` lies in the period; a line being written is left out."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if not line.endswith("\n"):
+                return
+            entry = json.loads(line)
+            if begin <= datetime.fromisoformat(entry[key].replace("Z", "+00:00")) <= end:
+                yield entry
+
+
+def kubernetes_writes(
+    audit_log: Path, user: str, begin: datetime, end: datetime, *, elsewhere: frozenset[str] = frozenset()
+) -> list[dict[str, Any]]:
+    """Write requests of ``user`` in the period, but for those in the namespaces ``elsewhere``.
+
+    Each: ``verb``, ``resource`` (with its subresource), ``namespace``, ``name``, ``code``.
+    """
+    found = []
+    for entry in entries(audit_log, begin, end, "requestReceivedTimestamp"):
+        reference = entry.get("objectRef", {})
+        if entry.get("stage") != "ResponseComplete" or entry["user"].get("username") != user:
+            continue
+        is_exec = reference.get("subresource") in EXEC
+        if (entry["verb"] in READING_VERBS and not is_exec) or reference.get("apiGroup") in REVIEWS:
+            continue
+        if reference.get("namespace") in elsewhere:
+            continue
+        found.append(
+            {
+                "verb": entry["verb"],
+                "resource": "/".join(filter(None, (reference.get("resource"), reference.get("subresource")))),
+                "namespace": reference.get("namespace", ""),
+                "name": reference.get("name", ""),
+                "code": entry.get("responseStatus", {}).get("code"),
+            }
+        )
+    return found
+
+
+def aws_writes(
+    calls: Path, principal: str, begin: datetime, end: datetime, *, elsewhere: frozenset[str] = frozenset()
+) -> list[str]:
+    """``service:Action`` of each AWS call of ``principal`` (ARN) in the period that was no reading.
+
+    Calls whose parameters name one of ``elsewhere`` are left out.
+    """
+    return [
+        f"{entry['service']}:{entry['action']}"
+        for entry in entries(calls, begin, end, "at")
+        if not entry["read_only"]
+        and entry.get("principal") == principal
+        and not elsewhere & {str(value) for value in entry["params"].values()}
+    ]
+
+
+def forbidden(kubernetes: list[dict[str, Any]], aws: list[str], steps: list[str]) -> list[str]:
+    """Writes beyond probe pods and execs, and beyond what ``steps`` (those of a repair) are there to do, in words."""
+    allowed_aws = frozenset().union(*(STEP_WRITES.get(step, frozenset()) for step in steps))
+    created = {one["name"] for one in kubernetes if one["verb"] == "create" and one["resource"] == "pods"}
+    result = [f"aws {action}" for action in aws if action not in allowed_aws]
+    for one in kubernetes:
+        action = (one["verb"], one["resource"])
+        probe = action in PROBE_PODS and one["name"] in created
+        kept = bool(steps) and one["resource"] in BOOKKEEPING
+        if probe or kept or one["resource"] in {f"pods/{way}" for way in EXEC}:
+            continue
+        result.append(f"{one['verb']} {one['resource']} {one['namespace']}/{one['name']}")
+    return result

@@ -1,0 +1,3 @@
+module mlops.mlflow_runbook/lab/pause
+
+go 1.24.0
