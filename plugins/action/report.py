@@ -1,0 +1,112 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write the report, show it to a person, hand its summary to a program, and remove the run's temporary files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.baseline import record
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import EvidenceSet
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import text
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import Settings
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import read_settings, utc_now
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.html import page
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import (
+    History,
+    Run,
+    RunError,
+    server_folder,
+    write_whole,
+)
+
+display = Display()
+
+
+class ActionModule(ActionBase):
+    """Run the ``report`` action."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            {
+                "run": {"type": "str", "required": True},
+                "report_digest": {"type": "str", "required": True},
+                "require_repair": {"type": "bool", "default": False},
+                "refused": {"type": "list", "elements": "dict", "default": []},
+                "keep": {"type": "bool", "default": False},
+                "also_remove": {"type": "list", "elements": "str", "default": []},
+            }
+        )
+        variables = task_vars or {}
+        settings = read_settings(self, variables, writes=arguments["require_repair"])
+        run = Run(arguments["run"])
+        try:
+            report = run.report(arguments["report_digest"])
+            path = "" if settings.check_mode else publish(run, report, settings)
+        except RunError as error:
+            raise AnsibleActionFail(str(error)) from error
+        finally:
+            for folder in arguments["also_remove"] + ([] if arguments["keep"] else [arguments["run"]]):
+                Run(folder).remove()
+        display.display("\n" + text(report) + (f"Report: {path}\n" if path else ""))
+        host = variables.get("inventory_hostname", "localhost")
+        verdict = report["verdict"]
+        summary = {
+            "status": verdict["status"],
+            "causes": [cause["id"] for cause in verdict["causes"]],
+            "outcome": report["outcome"],
+            "report": path,
+        }
+        failure = failure_of(report, settings, require_repair=arguments["require_repair"], refused=arguments["refused"])
+        return {
+            "changed": False,
+            "failed": bool(failure),
+            "msg": failure or f"{report['server']['namespace']}/{report['server']['name']}: {verdict['status']}",
+            **summary,
+            "ansible_stats": {"data": {host: summary}, "per_host": False, "aggregate": True},
+        }
+
+
+def publish(run: Run, report: dict[str, Any], settings: Settings) -> str:
+    """Write JSON, text and HTML beside each other, and remember baseline and plan; return the JSON's path."""
+    folder = server_folder(settings.report_dir, report["server"])
+    stem = report["started"].replace(":", "").replace("-", "")
+    documents = {"json": json.dumps(report, indent=1, sort_keys=True) + "\n", "txt": text(report), "html": page(report)}
+    for suffix, document in documents.items():
+        write_whole(folder / f"{stem}.{suffix}", document)
+        write_whole(folder / f"latest.{suffix}", document)
+    evidence = run.evidence()
+    write_whole(folder / f"{stem}.evidence.json", evidence)
+    history = History(folder)
+    if report["verdict"]["status"] == "healthy" and not report["verdict"]["causes"]:
+        history.save_baseline(record(EvidenceSet.from_json(evidence), report["started"]))
+    if report["plan"]["steps"] and report["outcome"] is None:
+        history.issue(report["plan"]["digest"], utc_now())
+    return str(Path(folder) / f"{stem}.json")
+
+
+def failure_of(
+    report: dict[str, Any], settings: Settings, *, require_repair: bool, refused: list[dict[str, Any]]
+) -> str:
+    """Return why the playbook fails, or an empty text: a problem found is a successful diagnosis."""
+    verdict = report["verdict"]
+    if refused:
+        return "not repaired: " + "; ".join(f"{item['guard']}: {item['reason']}" for item in refused)
+    if require_repair and report["outcome"] != "fixed" and verdict["status"] != "healthy":
+        return f"not repaired: the server is {verdict['status']}, the outcome is {report['outcome'] or 'no step taken'}"
+    if settings.fail_on in ("cause", "unknown") and verdict["causes"]:
+        return "cause found: " + ", ".join(cause["id"] for cause in verdict["causes"])
+    if settings.fail_on == "unknown" and verdict["status"] == "unknown":
+        return "the server could not be judged"
+    return ""

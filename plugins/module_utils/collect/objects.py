@@ -1,0 +1,166 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""API objects as evidence keeps them: without noise, without what others must not read."""
+
+from __future__ import annotations
+
+import base64
+import re
+import urllib.parse
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..core.server_command import split_database_uri
+
+PROBE_LABEL = "mlflow-runbook.mlops/probe"
+PROBE_NAME = "mlflow-runbook-"
+APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+CHANGES_KEPT_FOR = frozenset({"configmaps", "deployments", "networkpolicies", "secrets", "serviceaccounts", "services"})
+CONFIG_CHARACTERS = 2000
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+RESERVED = re.compile(r"[@/#%:?\s]")
+PUBLIC_KEYS = re.compile(
+    r"^(?:(?:db|database|postgres|pg|rds)[-_]?)?(?:user(?:name)?|host(?:name)?|port|name|dbname|database|engine|region|scheme)$",
+    re.I,
+)
+URI_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s:/@]*:(?P<password>[^\s@]+)@", re.IGNORECASE)
+SHORTEST_SECRET = 4
+
+
+def last_changed(obj: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return who changed an object when, newest first."""
+    fields = (obj.get("metadata") or {}).get("managedFields") or []
+    rows = [
+        {"manager": item.get("manager", ""), "time": item.get("time", ""), "operation": item.get("operation", "")}
+        for item in fields
+    ]
+    return sorted(rows, key=lambda row: row["time"], reverse=True)
+
+
+def slim(resource: str, obj: dict[str, Any]) -> dict[str, Any]:
+    """Return an API object without field ownership and applied copies.
+
+    Args:
+        resource: plural name of its kind.
+        obj: the object as the API returned it.
+    """
+    metadata = dict(obj.get("metadata") or {})
+    if resource in CHANGES_KEPT_FOR:
+        metadata["lastChanged"] = last_changed(obj)
+    metadata.pop("managedFields", None)
+    if APPLIED in (metadata.get("annotations") or {}):
+        metadata["annotations"] = {key: value for key, value in metadata["annotations"].items() if key != APPLIED}
+    result = {**obj, "metadata": metadata}
+    if resource == "configmaps":
+        result["data"] = {key: value[:CONFIG_CHARACTERS] for key, value in (obj.get("data") or {}).items()}
+        result.pop("binaryData", None)
+    return result
+
+
+def is_ours(obj: Mapping[str, Any]) -> bool:
+    """Tell whether a pod, or an event about one, comes from our own probes."""
+    metadata = obj.get("metadata") or {}
+    involved = obj.get("involvedObject") or obj.get("regarding") or {}
+    return PROBE_LABEL in (metadata.get("labels") or {}) or str(involved.get("name", "")).startswith(PROBE_NAME)
+
+
+def slim_source_pod(pod: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep of a pod in somebody else's namespace what policies and a copy of its labels need."""
+    metadata, spec = pod["metadata"], pod["spec"]
+    containers = [
+        {
+            "name": item["name"],
+            "image": item.get("image", ""),
+            "env": [entry for entry in item.get("env") or [] if entry.get("name") == TRACKING_URI],
+        }
+        for item in spec["containers"]
+    ]
+    kept = ("name", "namespace", "labels", "annotations", "ownerReferences", "creationTimestamp")
+    return {
+        "metadata": {key: metadata[key] for key in kept if key in metadata},
+        "spec": {
+            "serviceAccountName": spec.get("serviceAccountName", "default"),
+            "nodeName": spec.get("nodeName", ""),
+            "hostNetwork": bool(spec.get("hostNetwork")),
+            "containers": containers,
+        },
+        "status": {key: pod["status"][key] for key in ("phase", "podIP", "podIPs") if key in pod.get("status", {})},
+    }
+
+
+def decoded(text: str) -> str:
+    try:
+        return base64.b64decode(text).decode("utf-8", "replace")
+    except ValueError:
+        return ""
+
+
+def key_facts(value: str) -> dict[str, Any]:
+    """Describe one value of a Secret without telling it."""
+    uri = None
+    if re.match(r"^[a-z][a-z0-9+.-]*://", value):
+        parts = split_database_uri(value.strip())
+        query = urllib.parse.urlsplit(value.strip()).query
+        uri = {
+            **parts,
+            "query_keys": sorted(urllib.parse.parse_qs(query, keep_blank_values=True)),
+            "has_password": bool(URI_PASSWORD.match(value)),
+        }
+    return {
+        "length": len(value),
+        "trailing_newline": value.endswith("\n"),
+        "reserved_characters": uri is None and bool(RESERVED.search(value.rstrip("\n"))),
+        "uri": uri,
+    }
+
+
+def secret_facts(secret: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a Secret: names, times and the shape of each value, never a value."""
+    metadata = secret["metadata"]
+    kept = {key: metadata[key] for key in ("name", "creationTimestamp", "resourceVersion") if key in metadata}
+    return {
+        "metadata": {**kept, "lastChanged": last_changed(secret)},
+        "type": secret.get("type", ""),
+        "keys": {key: key_facts(decoded(value)) for key, value in (secret.get("data") or {}).items()},
+    }
+
+
+def secret_values(secret: Mapping[str, Any]) -> set[str]:
+    """Return what of a Secret must never be shown.
+
+    User and database names are no secrets: they turn up in names of objects, which must stay readable.
+    """
+    public: set[str] = set()
+    values: set[str] = set()
+    for key, encoded in (secret.get("data") or {}).items():
+        value = decoded(encoded).strip()
+        if PUBLIC_KEYS.match(key):
+            public.add(value)
+            continue
+        values.add(value)
+        values |= uri_passwords(value)
+        if "://" in value:
+            parts = split_database_uri(value)
+            public |= {str(parts["user"]), str(parts["host"]), str(parts["database"])}
+    return {value for value in values - public if len(value) >= SHORTEST_SECRET}
+
+
+def uri_passwords(text: str) -> set[str]:
+    """Return every password that stands in an address in ``text``, as written and decoded."""
+    found = {match["password"] for match in URI_PASSWORD.finditer(text)}
+    return {
+        value for item in found for value in (item, urllib.parse.unquote(item)) if "$" not in value and value.strip("*")
+    }
+
+
+def template_passwords(workloads: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return passwords that stand in the pod templates themselves."""
+    found: set[str] = set()
+    for workload in workloads:
+        for container in workload["spec"]["template"]["spec"]["containers"]:
+            texts = [*(container.get("command") or []), *(container.get("args") or [])]
+            texts += [str(item.get("value", "")) for item in container.get("env") or []]
+            for text in texts:
+                found |= uri_passwords(str(text))
+    return {value for value in found if len(value) >= SHORTEST_SECRET}

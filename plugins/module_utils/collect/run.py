@@ -1,0 +1,270 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One collection: what is asked, in which order, within one deadline."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from ..clients.aws import CloudReader
+from ..clients.calls import CallFailed, Deadline
+from ..clients.kubernetes import ClusterReader
+from ..core.discovery import Discovery, Target, discover
+from ..core.evidence import API, DEBUG_COPY, POD, EvidenceSet, source_place
+from ..core.redaction import Redactor
+from ..core.settings import Settings
+from . import logs, pod_specs, probe_spec
+from .cloud import CloudCollector
+from .cluster import ClusterCollector
+from .objects import template_passwords
+from .probe_pods import ProbeRunner, probe_name
+from .threads import Clock, Job, Notebook, together
+
+CHECK_MODE = "check mode enters and makes no pod"
+SWITCHED_OFF = "mlflow_probe_pods is off"
+MOST_ENTERED_PODS = 3
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What one collection found.
+
+    Attributes:
+        discovery: the server, as known after everything was read.
+        evidence: all of it, redacted.
+        secrets: every secret value that was met; kept in memory only, to check what is written.
+        seconds: how long each part took.
+        calls: calls by client, then by verb and resource.
+        cluster: name of the cluster's connection.
+    """
+
+    discovery: Discovery
+    evidence: EvidenceSet
+    secrets: frozenset[str] = field(repr=False)
+    seconds: dict[str, float]
+    calls: dict[str, dict[str, int]]
+    cluster: str
+
+    @property
+    def target(self) -> Target | None:
+        return self.discovery.target
+
+
+def collect(settings: Settings, clock: Clock) -> Collected:
+    """Read everything about one server, and remove every pod that was made for it.
+
+    Args:
+        settings: where and what to look at.
+        clock: returns the UTC time as ISO 8601 with ``Z``.
+    """
+    return Collection(settings, clock).run()
+
+
+class Collection:
+    """The state of one collection while it runs."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self.notebook = Notebook(clock)
+        self.deadline = Deadline(settings.timeout_seconds)
+        self.evidence = EvidenceSet()
+        self.discovery = Discovery()
+        self.seconds: dict[str, float] = {}
+        self.calls: dict[str, dict[str, int]] = {}
+        self.secrets: set[str] = set(filter(None, (settings.tracking_password, settings.tracking_token)))
+        self.cluster = ""
+        self._begun = time.monotonic()
+
+    def run(self) -> Collected:
+        try:
+            reader = ClusterReader(self.settings.kubernetes, self.deadline)
+        except CallFailed as failure:
+            namespace = self.settings.namespace
+            self.evidence.add(self.notebook.note("kubernetes.cluster", API, "", failure.observation))
+            self.evidence.add(self.notebook.note("kubernetes.deployments", API, namespace, failure.observation))
+            self.evidence.extend(together(self._cloud_jobs(), self.deadline))
+            return self._collected()
+        self.cluster = reader.cluster_name()
+        self.secrets |= reader.secrets()
+        runner = ProbeRunner(reader, self.notebook, self.settings.timeout_seconds)
+        cluster = ClusterCollector(reader, self.notebook, self.settings.namespace, self.settings.source_namespaces)
+        try:
+            self.evidence.extend(cluster.collect())
+            self._mark("cluster")
+            self._discover()
+            if self.discovery.target is None:
+                self.evidence.extend(together(self._cloud_jobs(), self.deadline))
+            else:
+                self._collect_server(self.discovery.target, reader, cluster, runner)
+        finally:
+            runner.remove_all(cluster.leftovers if self._pods_allowed() == "" else ())
+        self.calls["kubernetes"] = reader.calls.as_json()
+        self.secrets |= cluster.secret_values
+        return self._collected()
+
+    def _collect_server(
+        self, target: Target, reader: ClusterReader, cluster: ClusterCollector, runner: ProbeRunner
+    ) -> None:
+        jobs: list[Job] = self._source_jobs(target, runner)
+        self.evidence.extend(cluster.secrets(target.secrets))
+        self.secrets |= cluster.secret_values | template_passwords([pod_specs.workload_of(self.evidence, target)])
+        self._discover()
+        target = self.discovery.target or target
+        pods = pod_specs.server_pods(self.evidence, target)
+        jobs += logs.jobs(reader, self.notebook, target.namespace, pods)
+        jobs += self._server_jobs(target, pods, runner)
+        host_known = bool(target.db_instance_identifier or target.backend.get("host"))
+        jobs += self._cloud_jobs()
+        self.evidence.extend(together(jobs, self.deadline))
+        self._discover()
+        if not host_known and self.discovery.target is not None:
+            self._collect_late_database(self.discovery.target)
+        self._mark("probes")
+
+    def _collect_late_database(self, target: Target) -> None:
+        """Read the RDS instance whose name only the running pod could tell."""
+        if target.db_instance_identifier or target.backend.get("host"):
+            cloud = self._cloud()
+            host = str(target.backend.get("host") or "")
+            self.evidence.extend(cloud.database(target.db_instance_identifier, host))
+
+    def _source_jobs(self, target: Target, runner: ProbeRunner) -> list[Job]:
+        """Ask for the source pods now; what they measure is read while the rest is collected."""
+        image = self.settings.probe_image or pod_specs.runnable_image(self.evidence, target)
+        reason = self._pods_allowed() or (
+            "" if image else f"no image with Python can be started, {target.image} cannot be pulled"
+        )
+        jobs: list[Job] = []
+        for namespace in self.settings.source_namespaces:
+            place = source_place(namespace)
+            if reason:
+                self.evidence.add(self.notebook.skip("probe.pod", place, "", reason))
+                continue
+            client = pod_specs.live_client(self._client_pods(namespace), target)
+            manifest = pod_specs.source_pod(namespace, client, image, probe_name(), runner.lifetime)
+            made = runner.start(manifest)
+            wanted = self._source_spec(target)
+            jobs.append(partial(runner.finish, place, manifest, made, wanted))
+        return jobs
+
+    def _client_pods(self, namespace: str) -> list[dict[str, Any]]:
+        seen = self.evidence.value("kubernetes.pods", API, namespace)
+        return seen["items"] if seen and namespace != self.settings.namespace else []
+
+    def _source_spec(self, target: Target) -> dict[str, Any]:
+        pods = pod_specs.server_pods(self.evidence, target)
+        addresses = [pod["status"]["podIP"] for pod in pods if pod_specs.is_ready(pod)]
+        policies = bool(self.evidence.objects("kubernetes.networkpolicies"))
+        return probe_spec.source_spec(target, self.settings, addresses, self.deadline.left(), policies=policies)
+
+    def _server_jobs(self, target: Target, pods: list[dict[str, Any]], runner: ProbeRunner) -> list[Job]:
+        """Enter the pods that may be entered, and make a copy where none may or where theirs is old news."""
+        reason = self._pods_allowed()
+        if reason:
+            self.evidence.add(self.notebook.skip("probe.pod", POD, "", reason))
+            self.evidence.add(self.notebook.skip("probe.pod", DEBUG_COPY, "", reason))
+            return []
+        running = [pod for pod in pods if "running" in pod_specs.container_state(pod, target.container)]
+        problems = {
+            pod["metadata"]["name"]: pod_specs.exec_problem(pod, target.container, self.evidence) for pod in running
+        }
+        entered = [pod for pod in running if not problems[pod["metadata"]["name"]]][:MOST_ENTERED_PODS]
+        jobs: list[Job] = []
+        for index, pod in enumerate(entered):
+            wanted = self._server_spec(target, serving=True, dependencies=index == 0)
+            name = pod["metadata"]["name"]
+            jobs.append(partial(runner.enter, target.namespace, name, target.container, wanted))
+        why_not = "" if entered else "; ".join(filter(None, problems.values())) or "no container of the server runs"
+        if why_not:
+            self.evidence.add(self.notebook.skip("probe.pod", POD, "", why_not))
+        why_copy = why_not or pod_specs.changed_since(entered, target, self.evidence)
+        return jobs + (self._copy_job(target, runner) if why_copy else [])
+
+    def _copy_job(self, target: Target, runner: ProbeRunner) -> list[Job]:
+        image = pod_specs.runnable_image(self.evidence, target)
+        unready = pod_specs.publishes_unready(self.evidence, target)
+        if unready or not image:
+            reason = (
+                f"service/{unready} publishes pods that are not ready"
+                if unready
+                else f"{target.image} cannot be pulled"
+            )
+            self.evidence.add(self.notebook.skip("probe.pod", DEBUG_COPY, "", reason))
+            return []
+        workload = pod_specs.workload_of(self.evidence, target)
+        manifest = pod_specs.debug_copy(workload, target, probe_name(), image, runner.lifetime)
+        wanted = self._server_spec(target, serving=False, dependencies=True)
+        return [partial(runner.copy, manifest, wanted)]
+
+    def _server_spec(self, target: Target, *, serving: bool, dependencies: bool) -> dict[str, Any]:
+        return probe_spec.server_spec(
+            target,
+            self.settings,
+            pod_specs.workload_of(self.evidence, target),
+            self.secrets,
+            self.deadline.left(),
+            serving=serving,
+            dependencies=dependencies,
+        )
+
+    def _cloud(self) -> CloudCollector:
+        target = self.discovery.target
+        reader = CloudReader(self.settings.aws, self.deadline, target.region if target else "")
+        self.secrets |= reader.secrets()
+        self._cloud_reader = reader
+        return CloudCollector(reader, self.notebook, addresses_of(self.evidence, self.settings.namespace))
+
+    def _cloud_jobs(self) -> list[Job]:
+        """Ask AWS for what is named; without a server only the settings can name anything."""
+        target = self.discovery.target
+        identifier = target.db_instance_identifier if target else self.settings.db_instance_identifier
+        host = str(target.backend.get("host") or "") if target else ""
+        bucket = target.bucket if target else self.settings.artifact_bucket
+        return self._cloud().jobs(identifier, host, target.role_name if target else "", bucket)
+
+    def _pods_allowed(self) -> str:
+        """Return why no pod may be made or entered; empty when it may."""
+        if self.settings.check_mode:
+            return CHECK_MODE
+        return "" if self.settings.probe_pods else SWITCHED_OFF
+
+    def _discover(self) -> None:
+        self.discovery = discover(self.evidence, self.settings)
+
+    def _mark(self, part: str) -> None:
+        now = time.monotonic()
+        self.seconds[part] = round(now - self._begun - sum(self.seconds.values()), 3)
+
+    def _collected(self) -> Collected:
+        redactor = Redactor(self.secrets)
+        clean = EvidenceSet(
+            [
+                replace(item, value=redactor.data(item.value), detail=redactor.text(item.detail))
+                for item in self.evidence
+            ]
+        )
+        self.seconds["collect"] = round(time.monotonic() - self._begun, 3)
+        return Collected(
+            discovery=discover(clean, self.settings),
+            evidence=clean,
+            secrets=frozenset(self.secrets),
+            seconds=self.seconds,
+            calls=self.calls,
+            cluster=self.cluster,
+        )
+
+
+def addresses_of(evidence: EvidenceSet, namespace: str) -> list[str]:
+    """Return the internal addresses of the nodes and of the namespace's pods."""
+    nodes = [
+        row["address"]
+        for node in evidence.objects("kubernetes.nodes")
+        for row in node["status"].get("addresses") or []
+        if row["type"] == "InternalIP"
+    ]
+    pods = [pod["status"].get("podIP", "") for pod in evidence.objects("kubernetes.pods", namespace)]
+    return [address for address in [*nodes, *pods] if address]

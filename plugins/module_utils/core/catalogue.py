@@ -1,0 +1,257 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every kind of finding: its weight, its owner, what it can explain, and what a person should and should not do.
+
+``faults`` are ids of the field guide's catalogue. ``explains`` are the edges of the verdict's graph: kinds of findings
+that follow from this one on the same flow or further down the flow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """Whether a kind can be a cause. ``EITHER`` is a cause only when nothing explains it."""
+
+    CAUSE = "cause"
+    SYMPTOM = "symptom"
+    EITHER = "either"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of finding; ``next`` and ``do_not`` are templates over the finding's facts."""
+
+    id: str
+    role: Role
+    severity: str
+    owner: str
+    explains: tuple[str, ...] = ()
+    next: tuple[str, ...] = ()
+    do_not: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+PODS = ("pods.crash_looping", "pods.restarted", "pods.not_ready", "pods.probe_failing", "pods.init_failing")
+SERVING = (*PODS, "service.no_endpoints", "service.unreachable", "web_server.not_answering", "logs.server_stopped")
+API = ("web_server.api_failing", "logs.worker_timeout", "web_server.worker_timeout")
+NO_DATABASE = ("database.connect_timeout", "logs.database_timeout", "logs.database_unreachable", *API, *SERVING)
+REFUSED = (
+    "database.connect_refused",
+    "database.not_listening",
+    "logs.database_refused",
+    "logs.database_unreachable",
+    *API,
+    *SERVING,
+)
+LOGIN = ("database.login_denied", "logs.database_rejects_login", "logs.database_unreachable", *API, *SERVING)
+ARTIFACTS = ("logs.artifact_store_denied", "artifact_store.list_failing", "artifact_store.access_denied")
+NO_RESTART = "restart: a new pod could not {without}"
+
+CAUSE, SYMPTOM, EITHER = Role.CAUSE, Role.SYMPTOM, Role.EITHER
+ML, K8S, DBA, NET, IAM = "ML platform", "Kubernetes platform", "database", "network", "cloud identity"
+
+# fmt: off
+KINDS = (
+    # pods
+    Kind("pods.image_not_found", CAUSE, "critical", ML, SERVING,
+         ("kubectl -n {namespace} rollout history {kind}/{deployment}",
+          "set an image that exists: kubectl -n {namespace} set image {kind}/{deployment} {container}=<image>"),
+         ("restart: a new pod would pull the same image",), ("K-04",)),
+    Kind("pods.image_pull_denied", CAUSE, "critical", K8S, SERVING,
+         ("check the pull secret and the registry's permissions for {image}",),
+         ("restart: a new pod could not pull its image",), ("K-05",)),
+    Kind("pods.registry_unreachable", CAUSE, "critical", K8S, SERVING,
+         ("check the route from the nodes to the registry of {image}",),
+         ("restart: a new pod could not pull its image",), ("K-05",)),
+    Kind("pods.config_missing", CAUSE, "critical", ML, SERVING,
+         ("create {missing} in namespace {namespace}, or correct the reference in {kind}/{deployment}",),
+         ("restart: the reference stays broken",), ("K-07",)),
+    Kind("pods.command_not_found", CAUSE, "critical", ML, SERVING,
+         ("compare the command of {kind}/{deployment} with the image {image}",), (), ("K-06",)),
+    Kind("pods.out_of_memory", CAUSE, "critical", ML,
+         (*SERVING, *API, "logs.worker_died", "logs.worker_timeout"),
+         ("raise the memory limit of container {container} (now {limit}); MLflow needs about {need}",),
+         ("restart: the same limit would be hit again", "scale out: each new pod has the same limit"), ("K-09", "K-10")),
+    Kind("pods.unschedulable", CAUSE, "critical", K8S, SERVING,
+         ("kubectl -n {namespace} describe pod {pod}: {reason}",),
+         ("restart: a new pod would not be placed either",), ("K-01", "K-02")),
+    Kind("pods.quota_exceeded", CAUSE, "critical", K8S, SERVING,
+         ("kubectl -n {namespace} describe resourcequota",), (), ("K-03",)),
+    Kind("pods.admission_denied", CAUSE, "critical", K8S, SERVING,
+         ("kubectl -n {namespace} describe replicaset: {reason}",), (), ("K-21",)),
+    Kind("pods.volume_not_mounted", CAUSE, "critical", K8S, SERVING,
+         ("kubectl -n {namespace} describe pod {pod}: {reason}",), (), ("K-08",)),
+    Kind("pods.scaled_to_zero", CAUSE, "critical", ML, SERVING,
+         ("ask who scaled {kind}/{deployment} to zero, then: kubectl -n {namespace} scale {kind}/{deployment} --replicas=1",),
+         (), ("K-19",)),
+    Kind("pods.evicted", CAUSE, "high", K8S, SERVING, ("kubectl -n {namespace} describe pod {pod}: {reason}",), (), ("K-17",)),
+    Kind("pods.node_not_ready", CAUSE, "critical", K8S, (*SERVING, *API), ("kubectl describe node {node}",), (), ("H-01",)),
+    Kind("pods.probe_misconfigured", CAUSE, "critical", ML, SERVING,
+         ("correct the {probe} probe of container {container}: it asks {path} and gets {status}",),
+         ("restart: the probe fails again",), ("K-13", "W-11")),
+    Kind("pods.init_failing", EITHER, "critical", ML, SERVING,
+         ("kubectl -n {namespace} logs {pod} -c {container}",), (), ("K-15", "K-16")),
+    Kind("pods.crash_looping", SYMPTOM, "critical", ML, SERVING),
+    Kind("pods.restarted", SYMPTOM, "medium", ML, ("service.unreachable",)),
+    Kind("pods.not_ready", SYMPTOM, "high", ML, ("service.no_endpoints", "service.unreachable")),
+    Kind("pods.probe_failing", SYMPTOM, "high", ML, ("pods.not_ready", "pods.restarted", "pods.crash_looping", "service.no_endpoints")),
+    # service
+    Kind("service.missing", CAUSE, "critical", ML, ("service.unreachable", "service.name_not_found"),
+         ("create a Service for the pods of {kind}/{deployment} in namespace {namespace}",), (), ("N-04",)),
+    Kind("service.selector_matches_nothing", CAUSE, "critical", ML, ("service.no_endpoints", "service.unreachable"),
+         ("kubectl -n {namespace} patch service {service} --type=merge -p '{patch}'",),
+         ("restart: the pods are well, the Service does not select them",), ("S-01",)),
+    Kind("service.selector_matches_others", CAUSE, "critical", ML,
+         ("service.no_endpoints", "service.unreachable", "web_server.api_failing"),
+         ("kubectl -n {namespace} patch service {service} --type=merge -p '{patch}'",), ("restart: the pods are well",), ("S-05",)),
+    Kind("service.port_mismatch", CAUSE, "critical", ML, ("service.unreachable", "service.no_endpoints"),
+         ("let targetPort of service/{service} be {port}, the port that MLflow listens on",),
+         ("restart: the pods are well, the Service leads to another port",), ("S-02",)),
+    Kind("service.ingress_backend_wrong", CAUSE, "high", ML, ("service.ingress_failing",),
+         ("correct the backend of ingress/{ingress}: {reason}",), (), ("I-02", "I-03")),
+    Kind("service.no_endpoints", SYMPTOM, "high", ML, ("service.unreachable",)),
+    Kind("service.unreachable", SYMPTOM, "high", NET),
+    Kind("service.ingress_failing", SYMPTOM, "high", NET),
+    Kind("service.name_not_found", SYMPTOM, "high", NET, ("service.unreachable",)),
+    # database
+    Kind("database.instance_stopped", CAUSE, "critical", DBA, (*REFUSED, *NO_DATABASE, "database.name_not_found"),
+         ("ask why it was stopped, then: aws rds start-db-instance --db-instance-identifier {instance}",),
+         (NO_RESTART,), ("D-02",)),
+    Kind("database.instance_in_transition", CAUSE, "critical", DBA, (*REFUSED, *NO_DATABASE, "logs.database_rejects_login", "database.login_denied"),
+         ("wait; RDS says {status}: aws rds wait db-instance-available --db-instance-identifier {instance}",),
+         (NO_RESTART,), ("D-04",)),
+    Kind("database.instance_failed", CAUSE, "critical", DBA, (*REFUSED, *NO_DATABASE),
+         ("RDS says {status}: aws rds describe-events --source-type db-instance --source-identifier {instance}",),
+         (NO_RESTART,), ("D-03",)),
+    Kind("database.storage_full", CAUSE, "critical", DBA, (*REFUSED, *API, "logs.database_full"),
+         ("let the database team free or grow the storage of {instance}",), (NO_RESTART,), ("D-22",)),
+    Kind("database.instance_missing", CAUSE, "critical", DBA, (*REFUSED, *NO_DATABASE, "database.name_not_found"),
+         ("find out whether {instance} was deleted or renamed",), (NO_RESTART,), ("N-01",)),
+    Kind("database.name_not_found", EITHER, "critical", ML, NO_DATABASE,
+         ("compare the host in {origin} with the endpoint that RDS describes",), (NO_RESTART,), ("N-01",)),
+    Kind("database.security_group_closed", CAUSE, "critical", NET, NO_DATABASE,
+         ("put the ingress rule for TCP {port} from {source} back into {group}",), (NO_RESTART,), ("P-02",)),
+    Kind("database.wrong_port", CAUSE, "critical", ML, (*REFUSED, *NO_DATABASE),
+         ("the URI in {origin} says port {port}, RDS listens on {endpoint_port}",), (NO_RESTART,), ("D-01", "D-13")),
+    Kind("database.wrong_endpoint", CAUSE, "critical", ML, (*REFUSED, *NO_DATABASE, *LOGIN),
+         ("the URI in {origin} says {host}, RDS describes {endpoint}",), (NO_RESTART,), ("N-01",)),
+    Kind("database.not_listening", EITHER, "critical", DBA, REFUSED,
+         ("let the database team look at {host}:{port}, which refuses connections",), (NO_RESTART,), ("D-01",)),
+    Kind("database.password_wrong", CAUSE, "critical", ML, LOGIN,
+         ("put the password of database user {user} into {origin}, then restart {kind}/{deployment}",), (NO_RESTART,), ("D-05", "G-05")),
+    Kind("database.credentials_stale", CAUSE, "critical", ML, LOGIN,
+         ("kubectl -n {namespace} rollout restart {kind}/{deployment}: the Secret is newer than the pod and its login works",),
+         (), ("G-01",)),
+    Kind("database.password_missing", CAUSE, "critical", ML, LOGIN, ("put a password into {origin}",), (NO_RESTART,), ("D-07",)),
+    Kind("database.unknown_database", CAUSE, "critical", ML, LOGIN,
+         ("database {database} does not exist on {host}: correct {origin} or ask the database team",),
+         (NO_RESTART, "create the database: that would hide a loss of data"), ("D-08", "G-06")),
+    Kind("database.tls_required", CAUSE, "critical", ML, LOGIN, ("add sslmode=require to the URI in {origin}",), (NO_RESTART,), ("D-09",)),
+    Kind("database.certificate_rejected", CAUSE, "critical", ML, (*LOGIN, "logs.database_certificate"),
+         ("renew the CA bundle that the URI in {origin} names: {error}",), (NO_RESTART,), ("D-10", "D-11", "D-12")),
+    Kind("database.connections_exhausted", CAUSE, "critical", DBA, LOGIN,
+         ("aws rds: {holders}; end idle sessions or raise the limit",), (NO_RESTART, "scale out: each pod wants more connections"),
+         ("D-17", "D-18")),
+    Kind("database.not_accepting", CAUSE, "critical", DBA, (*LOGIN, *REFUSED), ("let the database team look: {error}",), (NO_RESTART,), ("D-35", "D-04")),
+    Kind("database.read_only", CAUSE, "critical", DBA, (*API, "logs.database_read_only"),
+         ("the database answers read-only at {host}: look for a failover or default_transaction_read_only",),
+         (NO_RESTART,), ("D-16",)),
+    Kind("database.privileges_missing", CAUSE, "critical", DBA, (*API, *SERVING, "logs.database_privileges"),
+         ("let the database team grant {missing} to {user}",), (NO_RESTART,), ("D-31",)),
+    Kind("database.schema_mismatch", CAUSE, "critical", ML, (*API, *SERVING, "logs.database_schema"),
+         ("the schema is at {revision}, the image {image} expects {head}: take a snapshot, then decide which one to move",),
+         ("restart: a new pod would exit at once", "roll back or forward before a snapshot exists"), ("D-24", "D-25")),
+    Kind("database.objects_missing", CAUSE, "critical", DBA, API, ("{error}: compare the schema with a backup",), (), ("D-32",)),
+    Kind("database.blocked_by_lock", CAUSE, "critical", DBA, (*API, *SERVING, "database.pool_exhausted"),
+         ("session {pid} ({application}, {state}) holds the lock since {seconds} s",), ("restart: the lock stays",), ("D-21",)),
+    Kind("database.pool_exhausted", EITHER, "high", ML, API, ("look for slow or locked queries before raising the pool",), (), ("D-19",)),
+    Kind("database.connect_timeout", SYMPTOM, "critical", NET, NO_DATABASE),
+    Kind("database.connect_refused", SYMPTOM, "critical", DBA, REFUSED),
+    Kind("database.login_denied", SYMPTOM, "critical", DBA, LOGIN),
+    # artifact store
+    Kind("artifact_store.role_policy_denies", CAUSE, "high", IAM, ARTIFACTS,
+         ("let the owner of role {role} allow {actions} on {resource}",), ("restart: the policy stays as it is",), ("A-02",)),
+    Kind("artifact_store.bucket_policy_denies", CAUSE, "high", IAM, ARTIFACTS,
+         ("let the owner of bucket {bucket} look at its policy: it denies {actions}",), (), ("A-06", "A-22")),
+    Kind("artifact_store.bucket_missing", CAUSE, "high", IAM, ARTIFACTS,
+         ("find out who removed or renamed bucket {bucket}",), ("create the bucket: that would hide a loss of data",), ("A-07",)),
+    Kind("artifact_store.identity_missing", CAUSE, "high", IAM, (*ARTIFACTS, "artifact_store.no_identity"),
+         ("annotate serviceaccount/{service_account} with eks.amazonaws.com/role-arn, then restart",), (), ("A-01", "A-04")),
+    Kind("artifact_store.identity_stale", CAUSE, "high", ML, (*ARTIFACTS, "artifact_store.no_identity"),
+         ("kubectl -n {namespace} rollout restart {kind}/{deployment}: the annotation is newer than the pod",), (), ("A-01",)),
+    Kind("artifact_store.trust_policy_denies", CAUSE, "high", IAM, (*ARTIFACTS, "artifact_store.no_identity"),
+         ("let the owner of role {role} trust {subject}",), ("restart: the trust policy stays as it is",), ("A-03", "A-05")),
+    Kind("artifact_store.role_missing", CAUSE, "high", IAM, (*ARTIFACTS, "artifact_store.no_identity"),
+         ("role {role} of serviceaccount/{service_account} does not exist",), (), ("A-03",)),
+    Kind("artifact_store.wrong_region", CAUSE, "high", ML, ARTIFACTS, ("set AWS_REGION to {region}",), (), ("A-09",)),
+    Kind("artifact_store.unreachable", EITHER, "high", NET, ("logs.artifact_store_unreachable", *ARTIFACTS),
+         ("check the route or VPC endpoint from the pods to S3 and STS",), (), ("P-03", "A-14", "A-19")),
+    Kind("artifact_store.driver_missing", CAUSE, "high", ML, ARTIFACTS, ("use an image with boto3",), (), ("A-17",)),
+    Kind("artifact_store.no_identity", SYMPTOM, "high", IAM, ARTIFACTS),
+    Kind("artifact_store.access_denied", SYMPTOM, "high", IAM),
+    Kind("artifact_store.list_failing", SYMPTOM, "high", IAM),
+    # network policy
+    Kind("network_policy.ingress_denied", CAUSE, "high", NET, ("service.unreachable", "pods.probe_failing"),
+         ("let the owner of {policies} admit TCP {port} from namespace {source}",),
+         ("restart: the policy stays as it is",), ("P-01",)),
+    Kind("network_policy.source_egress_denied", CAUSE, "high", NET, ("service.unreachable", "service.name_not_found"),
+         ("let the owner of {policies} admit egress to namespace {namespace} on TCP {port}",), (), ("P-01",)),
+    Kind("network_policy.egress_denied", CAUSE, "critical", NET,
+         (*NO_DATABASE, *REFUSED, "database.name_not_found", "artifact_store.unreachable", "logs.artifact_store_unreachable",
+          "network_policy.dns_failing", *ARTIFACTS),
+         ("let the owner of {policies} admit egress to {destination}",), (NO_RESTART,), ("P-02", "P-03", "N-03")),
+    Kind("network_policy.dns_failing", EITHER, "critical", K8S,
+         ("database.name_not_found", *NO_DATABASE, "artifact_store.unreachable", "logs.artifact_store_unreachable", "service.name_not_found"),
+         ("look at CoreDNS in kube-system: {error}",), (NO_RESTART,), ("N-02", "N-03")),
+    # web server
+    Kind("web_server.static_prefix", CAUSE, "high", ML,
+         ("web_server.api_failing", "web_server.root_not_found", "logs.client_errors", *PODS, "service.no_endpoints", "service.unreachable"),
+         ("remove --static-prefix={prefix} from {kind}/{deployment}, and change its probes with it",),
+         ("restart: the option stays",), ("C-05", "I-12", "K-13")),
+    Kind("web_server.host_not_allowed", CAUSE, "high", ML, ("service.unreachable", "web_server.api_failing", "logs.host_rejected", *PODS),
+         ("add {hosts} to --allowed-hosts of {kind}/{deployment}",), ("switch the security middleware off",), ("W-10", "W-12")),
+    Kind("web_server.bound_to_loopback", CAUSE, "critical", ML, SERVING, ("start MLflow with --host=0.0.0.0",), (), ("S-03",)),
+    Kind("web_server.options_invalid", CAUSE, "critical", ML, (*SERVING, *API),
+         ("correct the command of {kind}/{deployment}: {error}",), ("restart: the options stay",),
+         ("G-07", "G-08", "G-09", "G-10", "G-11", "G-12", "W-05")),
+    Kind("web_server.driver_missing", CAUSE, "critical", ML, (*SERVING, *API), ("use an image with {error}, or name the driver in the URI",),
+         (), ("D-14",)),
+    Kind("web_server.workers_cannot_start", CAUSE, "critical", ML, (*SERVING, *API, "logs.worker_died"), ("{error}",), (), ("W-04",)),
+    Kind("web_server.temporary_folder_missing", CAUSE, "critical", ML, (*SERVING, *API), ("give {kind}/{deployment} a writable {error}",), (),
+         ("F-01", "F-02", "F-05")),
+    Kind("web_server.sqlite_fallback", CAUSE, "critical", ML, (), ("stop writers, keep the pod's database file, then set the backend store URI",),
+         ("restart: the pod's own database would be lost",), ("G-03", "G-04")),
+    Kind("web_server.worker_timeout", EITHER, "high", ML, API, ("look at slow calls first, then at --timeout and --workers",), (), ("W-01",)),
+    Kind("web_server.artifact_disk_full", CAUSE, "high", ML, ARTIFACTS, ("free or enlarge the pod's temporary folder",), (), ("A-16",)),
+    Kind("web_server.api_failing", SYMPTOM, "critical", ML, ("service.unreachable",)),
+    Kind("web_server.not_answering", SYMPTOM, "critical", ML, (*PODS, "service.unreachable", "service.no_endpoints")),
+    Kind("web_server.root_not_found", SYMPTOM, "medium", ML),
+    # logs
+    *(
+        Kind(f"logs.{name}", SYMPTOM, "medium", ML)
+        for name in (
+            "database_timeout", "database_refused", "database_unreachable", "database_rejects_login", "database_full",
+            "database_certificate", "database_read_only", "database_privileges", "database_schema", "artifact_store_denied",
+            "artifact_store_unreachable", "worker_timeout", "worker_died", "host_rejected", "client_errors", "server_stopped",
+        )
+    ),
+)
+
+# fmt: on
+BY_ID = {kind.id: kind for kind in KINDS}
+
+
+def closure(identifier: str) -> frozenset[str]:
+    """Return every kind that one kind can explain, directly or through others."""
+    reached: set[str] = set()
+    waiting = list(BY_ID[identifier].explains)
+    while waiting:
+        current = waiting.pop()
+        if current not in reached and current in BY_ID:
+            reached.add(current)
+            waiting += BY_ID[current].explains
+    return frozenset(reached)

@@ -1,0 +1,217 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report: one document for a program, and the same as text for a tired person."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from .discovery import Target
+from .evidence import API, EvidenceSet
+from .findings import parse_time
+from .guards import Policy, refusals
+from .plan import Plan
+from .verdict import Verdict, name_of
+
+WIDTH = 100
+HEADLINES = {
+    "healthy": "is healthy",
+    "degraded": "is DEGRADED",
+    "down": "is DOWN",
+    "at_risk": "is AT RISK: it works until the next reconnect or restart",
+    "recovered": "has recovered",
+    "unknown": "could NOT be judged",
+}
+WORDS = {True: "yes", False: "NO", None: "unknown"}
+
+
+def server_document(
+    target: Target | None, evidence: EvidenceSet, settings_namespace: str, cluster: str
+) -> dict[str, Any]:
+    """Describe the server with everything that was discovered about it."""
+    uid = evidence.value("kubernetes.cluster", API, default={}).get("uid", "")
+    if target is None:
+        return {"name": "", "namespace": settings_namespace, "cluster": cluster, "cluster_uid": uid}
+    document = target.as_json()
+    for name in ("options", "secrets", "config_maps", "selector"):
+        document.pop(name)
+    return {**document, "cluster": cluster, "cluster_uid": uid}
+
+
+def plan_document(plan: Plan, policy: Policy) -> dict[str, Any]:
+    steps = []
+    for step in plan.steps:
+        refused = refusals(step, plan, policy)
+        steps.append(
+            {
+                "step": step.step,
+                "section": step.section,
+                "cause": step.cause,
+                "object": step.object,
+                "class": step.step_class.value,
+                "eligible": not refused,
+                "refused": [item.as_json() for item in refused],
+                "change": dict(step.change),
+                "undo": dict(step.undo),
+            }
+        )
+    return {"digest": plan.digest, "place": dict(plan.place), "steps": steps}
+
+
+def findings_document(verdict: Verdict) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": item.id,
+            "section": item.section,
+            "object": item.object,
+            "summary": item.summary,
+            "flow": item.flow,
+            "since": item.since,
+            "evidence": list(item.evidence),
+            "explained_by": verdict.explained_by.get(name_of(item), "").partition(" ")[0] or None,
+        }
+        for item in verdict.findings
+    ]
+
+
+def build(
+    *,
+    server: Mapping[str, Any],
+    started: str,
+    seconds: Mapping[str, float],
+    calls: Mapping[str, Any],
+    verdict: Verdict,
+    plan: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Assemble the report of one diagnosis (design section 6)."""
+    return {
+        "schema": 1,
+        "server": dict(server),
+        "started": started,
+        "seconds": dict(seconds),
+        "calls": dict(calls),
+        "verdict": verdict.as_json(),
+        "findings": findings_document(verdict),
+        "plan": dict(plan),
+        "actions": [],
+        "outcome": None,
+    }
+
+
+def ago(since: str, now: str) -> str:
+    seconds = int((parse_time(now) - parse_time(since)).total_seconds())
+    if seconds < 120:
+        return f"{max(seconds, 0)} s ago"
+    return f"{seconds // 60} min ago" if seconds < 7200 else f"{seconds // 3600} h ago"
+
+
+def short_time(moment: str) -> str:
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def block(label: str, lines: Iterable[str]) -> list[str]:
+    """Set lines behind a label, wrapped and indented."""
+    result: list[str] = []
+    for line in lines:
+        wrapped = textwrap.wrap(line, WIDTH - 10, break_long_words=False, break_on_hyphens=False) or [""]
+        result += [f"{'' if result else label:<10}{wrapped[0]}", *(" " * 12 + rest for rest in wrapped[1:])]
+    return result
+
+
+def impact_lines(impact: Mapping[str, Any]) -> list[str]:
+    capabilities = " · ".join(f"{name} {WORDS[impact[name]]}" for name in ("reads", "writes", "artifacts", "registry"))
+    lost = [f"not reachable from: {', '.join(impact['sources'])}"] if impact["sources"] else []
+    return [capabilities, *lost]
+
+
+def do_now(report: Mapping[str, Any]) -> list[str]:
+    lines = [line for cause in report["verdict"]["causes"] for line in cause["next"]]
+    for step in report["plan"]["steps"]:
+        lines += approve(report, step)
+    return lines
+
+
+def approve(report: Mapping[str, Any], step: Mapping[str, Any]) -> list[str]:
+    """Tell how to let the collection do a step, or why it will not."""
+    if not step["change"]:
+        return [f"({step['step']} cannot do it: {step['refused'][0]['reason']})"]
+    needs_digest = step["class"] == "declared_state"
+    variables = {"mlflow_namespace": report["server"]["namespace"], "mlflow_allowed_steps": step["step"]}
+    if needs_digest:
+        variables["mlflow_approved_plan"] = report["plan"]["digest"]
+    options = "".join(f" -e {name}={value}" for name, value in variables.items())
+    return ["or let the collection do it:", f"ansible-playbook mlops.mlflow_runbook.remediate{options}"]
+
+
+def change_lines(steps: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for step in steps:
+        for rule in step["change"].get("rules", []):
+            source = rule.get("CidrIp") or rule.get("CidrIpv6") or rule.get("GroupId") or rule.get("PrefixListId")
+            ports = f"{rule['IpProtocol']} {rule.get('FromPort', 'all')}-{rule.get('ToPort', 'all')}"
+            lines.append(f"{step['step']}: {step['change']['operation']} on {step['object']}: {ports} from {source}")
+    return lines
+
+
+def cause_lines(report: Mapping[str, Any]) -> list[str]:
+    verdict = report["verdict"]
+    if verdict["causes"]:
+        return [
+            line
+            for cause in verdict["causes"]
+            for line in (cause["summary"], f"({cause['id']} · {cause['object']} · owner: {cause['owner']})")
+        ]
+    if verdict["status"] == "healthy":
+        return ["none; the server answers API calls that use its database"]
+    first = verdict["unknown"][0] if verdict["unknown"] else {"what": "nothing was seen", "why": "no evidence"}
+    return [f"not found: {first['what']} ({first['why']})"]
+
+
+def text(report: Mapping[str, Any]) -> str:
+    """Write the report as text: cause, impact, since, do now, do not; then the reasons."""
+    verdict, server = report["verdict"], report["server"]
+    since = [cause["since"] for cause in verdict["causes"] if cause["since"]]
+    name = f"{server['namespace']}/{server['name'] or '?'}"
+    lines = [f"MLflow {name} {HEADLINES[verdict['status']]}   {short_time(report['started'])}", ""]
+    lines += block("CAUSE" if len(verdict["causes"]) < 2 else "CAUSES", cause_lines(report))
+    lines += block("IMPACT", impact_lines(verdict["impact"]))
+    if since:
+        lines += block("SINCE", [f"{short_time(min(since))} ({ago(min(since), report['started'])})"])
+    lines += block("DO NOW", do_now(report))
+    lines += block("DO NOT", verdict["do_not"])
+    if report["outcome"]:
+        lines += block("OUTCOME", [report["outcome"], *action_lines(report)])
+    return "\n".join([*lines, *details(report), ""])
+
+
+def action_lines(report: Mapping[str, Any]) -> list[str]:
+    return [f"{item['step']}: {'changed' if item['changed'] else 'not changed'}" for item in report["actions"]]
+
+
+def details(report: Mapping[str, Any]) -> list[str]:
+    verdict = report["verdict"]
+    steps = report["plan"]["steps"]
+    digest = [f"plan digest {report['plan']['digest']}"] if steps else []
+    explained = [f"{item['id']}: {item['summary']}" for item in report["findings"] if item["explained_by"]]
+    sections = (
+        ("Change that would be made", change_lines(steps) + digest),
+        ("Explained by it", explained),
+        ("Proven by", [key for cause in verdict["causes"] for key in cause["evidence"]]),
+        ("Ruled out", [f"{item['what']}: {', '.join(item['by'])}" for item in verdict["ruled_out"]]),
+        ("Could not be seen", [f"{item['what']}: {item['why']} ({item['needs']})" for item in verdict["unknown"]]),
+    )
+    lines: list[str] = []
+    for title, entries in sections:
+        if entries:
+            lines += ["", title, *(line for entry in entries for line in bullet(entry))]
+    seconds = report["seconds"].get("total")
+    return [*lines, "", f"{report['started']}  {seconds} s"] if seconds is not None else lines
+
+
+def bullet(entry: str) -> list[str]:
+    wrapped = textwrap.wrap(entry, WIDTH - 4, break_long_words=False, break_on_hyphens=False) or [""]
+    return [f"  - {wrapped[0]}", *(f"    {line}" for line in wrapped[1:])]

@@ -1,0 +1,162 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Evidence in, verdict out: the pure half of a diagnosis, which a replay runs as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+from .core.discovery import Discovery, discover
+from .core.evidence import API, POD, EvidenceSet
+from .core.findings import TO_SERVER, Context, SectionResult, Unknown
+from .core.settings import Settings
+from .core.verdict import Impact, Verdict, judge
+from .core.workload import ready_pods, result_of
+from .sections import artifact_store, database, logs, network_policy, pods, service, web_server
+
+ANALYZERS: Mapping[str, Callable[[Context], SectionResult]] = MappingProxyType(
+    {
+        "pods": pods.analyze,
+        "service": service.analyze,
+        "logs": logs.analyze,
+        "database": database.analyze,
+        "artifact_store": artifact_store.analyze,
+        "network_policy": network_policy.analyze,
+        "web_server": web_server.analyze,
+    }
+)
+LOG_PROOF = timedelta(seconds=90)
+"""A success in the access log younger than this says that the server works now."""
+
+SOURCE_PREFIX = "source:"
+HONEST = web_server.HONEST
+SERVED = frozenset({200, 401})
+"""Answers of a working server; 401 asks for credentials that we were not given."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The verdict and the discovery that it stands on."""
+
+    discovery: Discovery
+    verdict: Verdict
+
+
+def analyze(evidence: EvidenceSet, settings: Settings, now: datetime) -> Analysis:
+    """Judge one server.
+
+    Args:
+        evidence: everything that was collected, or that a bundle holds.
+        settings: which sections to judge and the overrides of discovery.
+        now: the moment of the collection.
+    """
+    discovery = discover(evidence, settings)
+    if discovery.target is None:
+        verdict = judge(
+            [SectionResult(unknown=[Unknown(discovery.problem, "no server to diagnose", needs(discovery))])],
+            evidence,
+            None,
+            Impact(),
+        )
+        return Analysis(discovery, verdict)
+    context = Context(discovery.target, evidence, now)
+    results = [ANALYZERS[name](context) for name in settings.sections]
+    return Analysis(discovery, judge(results, evidence, discovery.target, measure_impact(context, results)))
+
+
+def needs(discovery: Discovery) -> str:
+    return "mlflow_deployment" if discovery.candidates else "mlflow_namespace, or the right to read it"
+
+
+def answers(context: Context, fragment: str, places: Iterable[str]) -> list[int]:
+    """Return HTTP statuses (0 without an answer) of one kind of call from some places, the static prefix left aside."""
+    wanted = set(places)
+    return [
+        int(item.value.get("status") or 0) if result_of(item) == "ok" else 0
+        for item in context.evidence.all("probe.http")
+        if item.seen
+        and item.place in wanted
+        and fragment in item.subject
+        and expected_path(context, item.subject, item.place)
+    ]
+
+
+def expected_path(context: Context, url: str, place: str) -> bool:
+    """Inside the pod the prefixed path counts; clients are judged by the path that they would use, the root."""
+    prefix = context.target.static_prefix
+    if not prefix:
+        return True
+    return (f"{prefix}/" in url) == (place == POD)
+
+
+def measure_impact(context: Context, results: Iterable[SectionResult]) -> Impact:
+    """Say what works for whom, from probes first and from the access log where no probe could run."""
+    findings = [finding for result in results for finding in result.findings]
+    ids = {finding.id for finding in findings}
+    places = sorted({item.place for item in context.evidence if item.place.startswith(SOURCE_PREFIX)})
+    lost = {
+        place
+        for place in places
+        if lost_for(context, place, {f.flow for f in findings if f.id == "service.unreachable"})
+    }
+    reads = reads_work(context, places, lost)
+    storage_fails = any(finding.section == "artifact_store" and finding.measured for finding in findings)
+    listed = answers(context, "mlflow-artifacts/artifacts", [POD])
+    artifacts = (
+        False
+        if storage_fails or reads is False
+        else (True if listed and all(status == 200 for status in listed) else None)
+    )
+    blocked = bool(ids & {"database.read_only", "database.privileges_missing", "database.storage_full"})
+    writes = False if reads is False or blocked else (True if reads and can_write(context) else None)
+    return Impact(tuple(place[len(SOURCE_PREFIX) :] for place in sorted(lost)), reads, writes, artifacts, writes)
+
+
+def lost_for(context: Context, place: str, unreachable_flows: set[str]) -> bool:
+    if place + TO_SERVER in unreachable_flows:
+        return True
+    statuses = answers(context, HONEST, [place])
+    return bool(statuses) and not any(status in SERVED for status in statuses)
+
+
+def reads_work(context: Context, places: list[str], lost: set[str]) -> bool | None:
+    inside = answers(context, HONEST, [POD])
+    outside = [status for place in places for status in answers(context, HONEST, [place]) if status]
+    if outside and not any(status in SERVED for status in outside):
+        return False
+    if places and lost == set(places) and context.target.service and not_only_policy(context, inside):
+        return False
+    if inside:
+        return any(status in SERVED for status in inside)
+    pod_list = context.evidence.first("kubernetes.pods", API, context.target.namespace)
+    if pod_list is not None and pod_list.conclusive and not ready_pods(context):
+        return False
+    if logs.api_success_since(context, LOG_PROOF):
+        return True
+    return True if outside else None
+
+
+def not_only_policy(context: Context, inside: list[int]) -> bool:
+    """One source namespace that is shut out does not mean that nobody is served."""
+    service_ready = any(
+        (endpoint.get("conditions") or {}).get("ready") is not False
+        for item in context.evidence.objects("kubernetes.endpointslices", context.target.namespace)
+        if item["metadata"].get("labels", {}).get("kubernetes.io/service-name") == context.target.service
+        for endpoint in item.get("endpoints") or []
+    )
+    return not (service_ready and any(status == 200 for status in inside))
+
+
+def can_write(context: Context) -> bool:
+    values = [item.value for item in context.evidence.all("probe.query", POD) if item.seen]
+    if any(
+        value.get("transaction_read_only") is False and all((value.get("can_write") or {"unknown": True}).values())
+        for value in values
+    ):
+        return True
+    hit = logs.api_success_since(context, LOG_PROOF)
+    return hit is not None and hit["method"] == "POST"

@@ -1,0 +1,92 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names, TCP and TLS."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import ssl
+import struct
+import time
+from typing import Any
+
+from .common import CONNECT_SECONDS, Failed, Record, classify
+
+POSTGRESQL_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+PAUSE_SECONDS = 1.0
+
+
+def resolve(host: str) -> dict[str, Any]:
+    """Resolve a name with the system's resolver, as the server itself does."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return {"addresses": sorted({str(item[4][0]) for item in found})}
+
+
+def connect(host: str, port: int, settle_seconds: float = 0.0) -> tuple[socket.socket, int]:
+    """Open a TCP connection.
+
+    Args:
+        host: name or address.
+        port: port number.
+        settle_seconds: how long refused and dropped attempts are repeated; a network policy reaches a new pod late.
+
+    Returns:
+        The connection and the number of attempts.
+
+    Raises:
+        Failed: the last attempt's result, with the addresses that were tried.
+    """
+    end = time.monotonic() + settle_seconds
+    attempts = 0
+    while True:
+        attempts += 1
+        try:
+            return socket.create_connection((host, port), timeout=CONNECT_SECONDS), attempts
+        except socket.gaierror:
+            raise
+        except OSError as error:
+            if time.monotonic() + PAUSE_SECONDS >= end:
+                addresses = ", ".join(resolve(host)["addresses"])
+                raise Failed(classify(error), str(error), address=addresses, attempts=attempts) from error
+        time.sleep(PAUSE_SECONDS)
+
+
+def tcp(record: Record, host: str, port: int, settle_seconds: float = 0.0) -> bool:
+    """Measure whether a port accepts connections."""
+
+    def step() -> dict[str, Any]:
+        connection, attempts = connect(host, port, settle_seconds)
+        with connection:
+            return {"address": connection.getpeername()[0], "attempts": attempts}
+
+    return record.measure("probe.tcp", f"{host}:{port}", step) is not None
+
+
+def postgresql_port(record: Record, host: str, port: int) -> bool:
+    """Measure a PostgreSQL port and its TLS offer in one connection that never logs in."""
+    opened: list[socket.socket] = []
+
+    def step() -> dict[str, Any]:
+        opened.append(connect(host, port)[0])
+        return {"address": opened[0].getpeername()[0]}
+
+    if record.measure("probe.tcp", f"{host}:{port}", step) is None:
+        return False
+    with opened[0] as connection:
+        record.measure("probe.tls", f"{host}:{port}", lambda: postgresql_tls(connection, host))
+    return True
+
+
+def postgresql_tls(connection: socket.socket, host: str) -> dict[str, Any]:
+    """Ask for TLS in PostgreSQL's way and return the certificate, unverified, as base64 of its DER form."""
+    connection.sendall(POSTGRESQL_SSL_REQUEST)
+    if connection.recv(1) != b"S":
+        return {"offered": False}
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with context.wrap_socket(connection, server_hostname=host) as secured:
+        der = secured.getpeercert(binary_form=True) or b""
+        return {"offered": True, "version": secured.version(), "der": base64.b64encode(der).decode()}

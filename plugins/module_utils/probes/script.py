@@ -1,0 +1,105 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The probe that runs inside a pod: a specification in, one JSON document out."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import urllib.parse
+from functools import partial
+from typing import Any, Callable
+
+from . import container, database, network, storage, web
+from .common import Record, redact_data, run_together
+
+
+def secrets_of(backend: dict[str, Any], given: list[str]) -> tuple[str, ...]:
+    """Return every spelling of a secret that our own output could contain."""
+    parts = [backend["password"], urllib.parse.unquote(backend["password"]), backend["host"].rpartition("@")[0]]
+    names = {backend["user"], backend["database"]}
+    return tuple({value for value in (*parts, *given) if len(value) > 3 and value not in names})
+
+
+def database_job(record: Record, backend: dict[str, Any], name: str) -> Callable[[], None]:
+    """Measure name, port, TLS, login and content of the backend store, each only when the one before it worked."""
+
+    def job() -> None:
+        host, port = backend["host"], int(backend["port"]) if backend["port"].isdigit() else 5432
+        subject = f"{name or host}:{port}/{backend['database']}"
+        if not backend["scheme"].startswith("postgres"):
+            record.skip(
+                "probe.login", subject, f"the backend store is {backend['scheme'] or 'not set'}, not PostgreSQL"
+            )
+            return
+        if host and record.measure("probe.dns", host, lambda: network.resolve(host)) is None:
+            record.skip("probe.tcp", f"{host}:{port}", "the name does not resolve")
+            return
+        if host and not network.postgresql_port(record, host, port):
+            record.skip("probe.login", subject, "the port does not answer")
+            return
+        database.probe(record, backend, subject)
+
+    return job
+
+
+def reach_job(
+    record: Record, host: str, port: int, settle_seconds: float, requests: list[dict[str, Any]]
+) -> Callable[[], None]:
+    """Measure name and port of one HTTP target, then its requests side by side."""
+
+    def job() -> None:
+        if (
+            not host.replace(".", "").isdigit()
+            and record.measure("probe.dns", host, lambda: network.resolve(host)) is None
+        ):
+            return
+        if network.tcp(record, host, port, settle_seconds):
+            jobs = [partial(web.probe, record, item) for item in requests]
+            run_together(jobs, max((item["seconds"] for item in requests), default=0.0) + 1)
+
+    return job
+
+
+def storage_job(record: Record, wanted: dict[str, Any], environment: dict[str, str]) -> Callable[[], None]:
+    return lambda: storage.probe(record, wanted, environment, container.has_room(container.memory()))
+
+
+def run(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Carry out a specification.
+
+    Args:
+        wanted: see ``collect.probe_spec``, which builds it.
+
+    Returns:
+        ``rows`` (kind, subject, state, value or detail of each probe) and ``seconds``.
+    """
+    begun = time.monotonic()
+    record = Record()
+    found = container.processes()
+    words = container.server_words(found) or wanted["words"]
+    environment = container.server_environment(found)
+    backend = container.split_uri(container.backend_uri(words, environment), environment)
+    secrets = secrets_of(backend, wanted["secrets"])
+    jobs: list[Callable[[], None]] = []
+    if wanted["server"]:
+        record.measure("probe.environment", "", lambda: container.describe(found, words, environment, backend))
+        record.measure("probe.identity", "", lambda: storage.identity(environment))
+        if wanted["database"] is not None:
+            jobs.append(database_job(record, backend, wanted["database"]))
+        if wanted["storage"]:
+            jobs.append(storage_job(record, wanted["storage"], environment))
+    for target in wanted["targets"]:
+        jobs.append(reach_job(record, target["host"], target["port"], wanted["settle_seconds"], target["requests"]))
+    run_together(jobs, wanted["seconds"])
+    return {"rows": redact_data(record.rows(), secrets), "seconds": round(time.monotonic() - begun, 3)}
+
+
+def main(wanted: dict[str, Any]) -> None:
+    """Print the results and end at once, whatever still hangs."""
+    sys.stdout.write(json.dumps(run(wanted), default=str))
+    sys.stdout.flush()
+    os._exit(0)

@@ -1,0 +1,197 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Check RDS database, Database connection failures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.evidence import CLOUD, State
+from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, keys
+from ..core.workload import probes_from_server, result_of
+from .database_facts import (
+    STILL_SERVING,
+    attempts,
+    behaviour_failed,
+    database_object,
+    facts_of,
+    instance_of,
+    logins,
+    origin,
+)
+from .database_session import login, query, schema
+from .database_transport import transport
+
+TRANSITIONS = frozenset(
+    {
+        "backing-up",
+        "configuring-enhanced-monitoring",
+        "configuring-iam-database-auth",
+        "configuring-log-exports",
+        "converting-to-vpc",
+        "creating",
+        "maintenance",
+        "modifying",
+        "moving-to-vpc",
+        "rebooting",
+        "renaming",
+        "resetting-master-credentials",
+        "starting",
+        "storage-config-upgrade",
+        "storage-optimization",
+        "storage-initialization",
+        "upgrading",
+    }
+)
+STOPPED = frozenset({"stopped", "stopping"})
+STORAGE_FULL = "storage-full"
+"""DB instance statuses (Amazon RDS user guide, Viewing DB instance status)."""
+
+
+def analyze(context: Context) -> SectionResult:
+    """Judge the way to the database layer by layer: instance, name, TCP, login, query, schema."""
+    result = SectionResult()
+    if not str(context.target.backend.get("scheme") or "postgresql").startswith("postgres"):
+        return result
+    instance = instance_of(context)
+    if instance is not None:
+        judge_instance(context, instance, result)
+    names(context, instance, result)
+    transport(context, instance, result)
+    login(context, result)
+    query(context, result)
+    schema(context, result)
+    rule_out(context, result)
+    return result
+
+
+def judge_instance(context: Context, instance: Mapping[str, Any], result: SectionResult) -> None:
+    status = instance.get("DBInstanceStatus", "")
+    proof = context.evidence.first("aws.db_instance", CLOUD)
+    events = context.evidence.first("aws.rds_events", CLOUD)
+    failed = behaviour_failed(context)
+    identifier = (
+        "database.instance_stopped"
+        if status in STOPPED
+        else "database.storage_full"
+        if status == STORAGE_FULL
+        else "database.instance_in_transition"
+        if status in TRANSITIONS - STILL_SERVING
+        else "database.instance_failed"
+        if status not in STILL_SERVING
+        else ""
+    )
+    if not identifier or (identifier == "database.instance_in_transition" and not failed and logins(context)):
+        return
+    result.findings.append(
+        Finding(
+            identifier,
+            database_object(context),
+            f"RDS instance {database_object(context)} is {status}",
+            keys([proof, events, *failed]),
+            flow=TO_DATABASE,
+            since=last_event(context, ("stopped", "stopping", "shutdown"))
+            if identifier == "database.instance_stopped"
+            else None,
+            configured=True,
+            measured=bool(failed),
+            facts=facts_of(context, status=status),
+        )
+    )
+
+
+def last_event(context: Context, words: tuple[str, ...]) -> str | None:
+    events = (context.evidence.value("aws.rds_events", CLOUD) or {}).get("items", [])
+    moments = [
+        str(item.get("Date", ""))
+        for item in events
+        if any(word in str(item.get("Message", "")).lower() for word in words)
+    ]
+    return max(moments, default=None)
+
+
+def names(context: Context, instance: Mapping[str, Any] | None, result: SectionResult) -> None:
+    """Compare the URI with the endpoint that RDS describes, and look at the name as the pods resolve it."""
+    backend = context.target.backend
+    endpoint = (instance or {}).get("Endpoint") or {}
+    proof = context.evidence.first("aws.db_instance", CLOUD)
+    failed = behaviour_failed(context)
+    if endpoint.get("Address") and backend.get("host") and endpoint["Address"] != backend["host"] and failed:
+        result.findings.append(
+            Finding(
+                "database.wrong_endpoint",
+                origin(context),
+                f"the backend store URI names {backend['host']}, RDS describes {endpoint['Address']}",
+                keys([proof, *failed]),
+                flow=TO_DATABASE,
+                configured=True,
+                measured=True,
+                facts=facts_of(context, endpoint=endpoint["Address"]),
+            )
+        )
+    if endpoint.get("Port") and backend.get("port") and endpoint["Port"] != backend["port"] and failed:
+        result.findings.append(
+            Finding(
+                "database.wrong_port",
+                origin(context),
+                f"the backend store URI says port {backend['port']}, RDS listens on {endpoint['Port']}",
+                keys([proof, *failed]),
+                flow=TO_DATABASE,
+                configured=True,
+                measured=True,
+                facts=facts_of(context, endpoint_port=endpoint["Port"]),
+            )
+        )
+    unresolved = [
+        item
+        for item in probes_from_server(context, "probe.dns", str(backend.get("host")))
+        if result_of(item) == "not_found"
+    ]
+    absent = proof is not None and proof.state is State.ABSENT and context.target.db_instance_identifier
+    if absent and failed:
+        result.findings.append(
+            Finding(
+                "database.instance_missing",
+                database_object(context),
+                f"RDS has no instance {database_object(context)}",
+                keys([proof, *unresolved, *failed]),
+                flow=TO_DATABASE,
+                configured=True,
+                measured=True,
+                facts=facts_of(context),
+            )
+        )
+    if unresolved:
+        result.findings.append(
+            Finding(
+                "database.name_not_found",
+                origin(context),
+                f"the pods cannot resolve {backend.get('host')}: the name does not exist",
+                keys(unresolved),
+                flow=TO_DATABASE,
+                measured=True,
+                facts=facts_of(context),
+            )
+        )
+
+
+def rule_out(context: Context, result: SectionResult) -> None:
+    connected = [item for item in attempts(context) if result_of(item) == "ok"]
+    logged_in = [item for item in logins(context) if result_of(item) == "ok"]
+    instance = context.evidence.first("aws.db_instance", CLOUD)
+    available = instance is not None and instance.seen and instance.value.get("DBInstanceStatus") in STILL_SERVING
+    if connected:
+        result.rule_out("database.security_group_closed", *connected)
+        result.rule_out("database.not_listening", *connected)
+    if logged_in:
+        result.rule_out("database.password_wrong", *logged_in)
+        result.rule_out("database.connections_exhausted", *logged_in)
+    if available and instance is not None:
+        result.rule_out("database.instance_stopped", instance)
+    queried = [
+        item for item in probes_from_server(context, "probe.query") if item.value.get("transaction_read_only") is False
+    ]
+    if queried:
+        result.rule_out("database.read_only", *queried)

@@ -1,0 +1,190 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Check logs: the runbook's error patterns and many more, with time windows; a line alone is a sign, not a cause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from ..core.evidence import API, Evidence
+from ..core.findings import SERVER, TO_DATABASE, TO_OBJECT_STORAGE, Context, Finding, SectionResult, parse_time
+from ..core.signatures import ACCESS, SIGNATURES, Signature
+from ..core.workload import current_pods, is_ready, probes_from_server, result_of, server_pods
+
+WINDOW = timedelta(minutes=15)
+"""Errors older than this belong to another incident unless the container that wrote them ended."""
+
+FLOWS = {"database": TO_DATABASE, "artifact": TO_OBJECT_STORAGE}
+API_PATHS = ("/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
+
+
+@dataclass(frozen=True)
+class Match:
+    """One log line and the signature that it bears."""
+
+    signature: Signature
+    evidence: Evidence
+    at: str
+    text: str
+    groups: Mapping[str, str | None]
+
+
+def analyze(context: Context) -> SectionResult:
+    """Report every signature that is still true, and leave out what has recovered since."""
+    result = SectionResult()
+    grouped: dict[str, list[Match]] = {}
+    for match in matches(context):
+        if match.signature.finding and not recovered(context, match):
+            grouped.setdefault(match.signature.finding, []).append(match)
+    for identifier, group in grouped.items():
+        finding = finding_of(context, identifier, group)
+        if finding is not None:
+            result.findings.append(finding)
+    return result
+
+
+def relevant_logs(context: Context) -> Iterator[tuple[Evidence, bool]]:
+    """Yield the logs of the server's containers, and whether the container ended."""
+    pods = {pod["metadata"]["name"]: pod for pod in [*current_pods(context), *server_pods(context)]}
+    for item in context.evidence.all("kubernetes.pod_log", API):
+        pod_name, _, rest = item.subject.partition("/")
+        pod = pods.get(pod_name)
+        if not item.seen or pod is None:
+            continue
+        previous = rest.endswith("/previous")
+        if previous and is_ready(pod):
+            continue
+        yield item, previous or not is_ready(pod)
+
+
+def matches(context: Context) -> Iterator[Match]:
+    """Yield each line that bears a signature and lies within its window."""
+    for item, ended in relevant_logs(context):
+        for line in item.value["lines"]:
+            if not ended and not within(line.get("at", ""), context):
+                continue
+            for signature in SIGNATURES:
+                found = signature.pattern.search(line["text"])
+                if found:
+                    yield Match(signature, item, line.get("at", ""), line["text"], found.groupdict())
+                    break
+
+
+def within(moment: str, context: Context) -> bool:
+    return not moment or context.now - parse_time(moment) <= WINDOW
+
+
+def matches_in_logs(context: Context, identifier: str) -> list[Evidence]:
+    """Return the logs in which a signature is still true."""
+    return list(
+        {
+            match.evidence.key: match.evidence
+            for match in matches(context)
+            if match.signature.id == identifier and not recovered(context, match)
+        }.values()
+    )
+
+
+def recovered(context: Context, match: Match) -> bool:
+    """A probe that succeeds now, or a success of the same kind in a later line, outweighs an older line."""
+    identifier = match.signature.finding
+    if identifier.startswith("logs.database"):
+        return any(result_of(item) == "ok" for item in probes_from_server(context, "probe.login")) and not login_fails(
+            context
+        )
+    if match.signature.id in ("s3_error", "s3_nocred", "sts_error", "s3_endpoint"):
+        return later_success(context, match)
+    if identifier in ("logs.worker_timeout", "logs.worker_died"):
+        return later_api_success(context, match)
+    if identifier == "logs.host_rejected":
+        return host_unimportant(context, match)
+    return False
+
+
+def login_fails(context: Context) -> bool:
+    return any(result_of(item) != "ok" for item in probes_from_server(context, "probe.login"))
+
+
+def accesses(context: Context) -> Iterator[tuple[str, str, str, int]]:
+    """Yield time, method, path and status of every access line of the running containers."""
+    for item, _ in relevant_logs(context):
+        if not item.subject.endswith("/current"):
+            continue
+        for line in item.value["lines"]:
+            found = ACCESS.search(line["text"])
+            if found:
+                yield line.get("at", ""), found["method"], found["path"], int(found["status"])
+
+
+def later_success(context: Context, match: Match) -> bool:
+    """A later artifact call of the same kind that worked outweighs an S3 error."""
+    method = {"PutObject": "PUT", "GetObject": "GET"}.get(str(match.groups.get("op")))
+    if any(
+        at > match.at and "/mlflow-artifacts/artifacts" in path and status == 200 and (method is None or used == method)
+        for at, used, path, status in accesses(context)
+    ):
+        return True
+    listed = [item for item in probes_from_server(context, "probe.s3_list") if result_of(item) == "ok"]
+    return method is None and bool(listed)
+
+
+def later_api_success(context: Context, match: Match) -> bool:
+    return any(
+        at > match.at and path.startswith(API_PATHS) and status == 200 for at, _, path, status in accesses(context)
+    )
+
+
+def host_unimportant(context: Context, match: Match) -> bool:
+    """A rejected host counts when it is a name of the Service or of an ingress: that is how clients call."""
+    host = str(match.groups.get("host") or "").strip("\"',").partition(":")[0]
+    hosts = [
+        rule.get("host")
+        for item in context.evidence.objects("kubernetes.ingresses", context.target.namespace)
+        for rule in item["spec"].get("rules") or []
+    ]
+    return host != context.target.service and not host.startswith(f"{context.target.service}.") and host not in hosts
+
+
+def finding_of(context: Context, identifier: str, group: list[Match]) -> Finding | None:
+    section = identifier.partition(".")[0]
+    if section != "logs" and not stands_alone(context, group):
+        return None
+    first, last = group[0], group[-1]
+    count = f"{len(group)} times, last at {last.at}" if len(group) > 1 else f"at {last.at}"
+    error = next((match.groups["error"] for match in group if match.groups.get("error")), None)
+    subject = f"{context.target.kind.lower()}/{context.target.deployment}"
+    return Finding(
+        identifier,
+        subject,
+        f"the log says {count}: {last.text.strip()[-200:]}",
+        tuple(dict.fromkeys(match.evidence.key for match in group)),
+        flow=next((flow for word, flow in FLOWS.items() if word in identifier), SERVER),
+        since=first.at or None,
+        configured=section != "logs",
+        measured=True,
+        facts={"error": error or last.text.strip()[-160:], "count": len(group)},
+    )
+
+
+def stands_alone(context: Context, group: list[Match]) -> bool:
+    """A line may name a cause only where no probe can: the server does not come up, or says so itself."""
+    if group[0].signature.id in ("uri_fallback", "s3_boto", "tmp_full"):
+        return True
+    return not any(is_ready(pod) for pod in current_pods(context))
+
+
+def api_success_since(context: Context, age: timedelta) -> dict[str, Any] | None:
+    """Return the newest successful API call in the access log, which proves that the database answered."""
+    hits = [
+        (at, method, path)
+        for at, method, path, status in accesses(context)
+        if status == 200 and path.startswith(API_PATHS) and at and context.now - parse_time(at) <= age
+    ]
+    if not hits:
+        return None
+    at, method, path = max(hits)
+    return {"at": at, "method": method, "path": path}

@@ -1,0 +1,289 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The second runbook: web server options, static prefix, allowed hosts, workers; and the honest health probe."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.evidence import API, DEBUG_COPY, POD, Evidence
+from ..core.findings import SERVER, Context, Finding, SectionResult, keys, source_flow
+from ..core.workload import current_pods, is_ready, ready_pods, result_of, workload
+from .logs import matches
+from .service import SOURCE_PREFIX, changed
+
+HONEST = "experiments/search"
+"""The cheapest call that touches the database; ``/health`` is blind to it (field guide section 1.1)."""
+
+NOT_FOUND = 404
+REPEATED = 2
+REJECTED = "Invalid Host header"
+HOST_IN_URL = re.compile(r"^https?://(?P<host>[^/]+)(?P<path>/.*)?$")
+BODIES = (
+    ("database.pool_exhausted", re.compile(r"QueuePool limit of size")),
+    ("database.objects_missing", re.compile(r"errors\.Undefined(?:Table|Column)")),
+    ("database.privileges_missing", re.compile(r"permission denied for (?:table|relation|sequence) (?P<what>\w+)")),
+)
+"""Bodies of 400 answers, which MLflow does not log (field guide section 1.2)."""
+
+
+def analyze(context: Context) -> SectionResult:
+    """Judge what the web server answers, and the options that decide it."""
+    result = SectionResult()
+    static_prefix(context, result)
+    api(context, result)
+    rejected_hosts(context, result)
+    loopback(context, result)
+    worker_timeouts(context, result)
+    honest = [item for item in local_calls(context, HONEST) if item.value.get("status") == 200]
+    if honest and not result.findings:
+        result.rule_out("web_server.api_failing", *honest)
+        result.rule_out("web_server.static_prefix", *honest)
+    return result
+
+
+def calls(context: Context, fragment: str, *places: str) -> list[Evidence]:
+    return [
+        item
+        for item in context.evidence.all("probe.http")
+        if item.seen
+        and isinstance(item.value, dict)
+        and fragment in item.subject
+        and (not places or item.place in places)
+    ]
+
+
+def local_calls(context: Context, fragment: str) -> list[Evidence]:
+    """Return calls that the MLflow pods made to themselves."""
+    return calls(context, fragment, POD)
+
+
+def path_of(item: Evidence) -> str:
+    match = HOST_IN_URL.match(item.subject)
+    return (match["path"] or "/") if match else "/"
+
+
+def effective(context: Context, fragment: str) -> list[Evidence]:
+    """Return the pods' own calls below the static prefix, which is where the server really answers."""
+    prefix = context.target.static_prefix
+    return [item for item in local_calls(context, fragment) if not prefix or path_of(item).startswith(prefix + "/")]
+
+
+def subject(context: Context) -> str:
+    return f"{context.target.kind.lower()}/{context.target.deployment}"
+
+
+def static_prefix(context: Context, result: SectionResult) -> None:
+    """A prefix is a fault when the root path is what clients use: no ingress in the namespace leads to the prefix."""
+    prefix = context.target.static_prefix
+    if not prefix or prefix_is_published(context, prefix):
+        return
+    roots = [item for item in calls(context, "", POD, *sources(context)) if path_of(item) == "/"]
+    api_at_root = [item for item in calls(context, HONEST) if not path_of(item).startswith(prefix + "/")]
+    missing = [item for item in [*roots, *api_at_root] if item.value.get("status") == NOT_FOUND]
+    working = [item for item in effective(context, HONEST) if item.value.get("status") == 200]
+    if not missing and context.evidence.all("probe.http", POD):
+        return
+    found = workload(context)
+    result.findings.append(
+        Finding(
+            "web_server.static_prefix",
+            subject(context),
+            f"--static-prefix={prefix} moves the server away from the root path: / answers 404, "
+            f"and no ingress leads to {prefix}",
+            keys([context.evidence.first("kubernetes.deployments", API), *missing, *working]),
+            since=newest_revision(context) or (changed(found) if found else None),
+            configured=True,
+            measured=bool(missing),
+            facts={"prefix": prefix},
+        )
+    )
+    if missing:
+        result.findings.append(
+            Finding(
+                "web_server.root_not_found", subject(context), "the root path answers 404", keys(missing), measured=True
+            )
+        )
+
+
+def sources(context: Context) -> tuple[str, ...]:
+    return tuple({item.place for item in context.evidence if item.place.startswith(SOURCE_PREFIX)})
+
+
+def newest_revision(context: Context) -> str | None:
+    pods = current_pods(context)
+    return min((pod["metadata"]["creationTimestamp"] for pod in pods), default=None)
+
+
+def prefix_is_published(context: Context, prefix: str) -> bool:
+    paths = [
+        path.get("path", "")
+        for item in context.evidence.objects("kubernetes.ingresses", context.target.namespace)
+        for rule in item["spec"].get("rules") or []
+        for path in (rule.get("http") or {}).get("paths") or []
+    ]
+    return any(path.rstrip("/").startswith(prefix) for path in paths)
+
+
+def failed(item: Evidence) -> bool:
+    status = int(item.value.get("status") or 0)
+    return result_of(item) != "ok" or status >= 500 or status == 400
+
+
+def api(context: Context, result: SectionResult) -> None:
+    """Find a server that lives but cannot work: its honest call fails, or nothing answers at all."""
+    honest = effective(context, HONEST)
+    health = effective(context, "/health")
+    alive = [item for item in health if item.value.get("status") == 200]
+    failing = [item for item in honest if failed(item)]
+    if failing and alive:
+        example = failing[0].value
+        answer = f"{example.get('status') or result_of(failing[0])}"
+        result.findings.append(
+            Finding(
+                "web_server.api_failing",
+                subject(context),
+                f"/health answers 200 but the API does not work: {answer} {str(example.get('body', ''))[:160]}",
+                keys([*failing, *alive]),
+                measured=True,
+            )
+        )
+        bodies(context, failing, result)
+    refused = [item for item in health if result_of(item) in ("refused", "timeout", "reset")]
+    if refused and not alive:
+        result.findings.append(
+            Finding(
+                "web_server.not_answering",
+                subject(context),
+                f"nothing answers on port {context.target.port} inside the pod ({result_of(refused[0])})",
+                keys(refused),
+                measured=True,
+            )
+        )
+
+
+def bodies(context: Context, failing: list[Evidence], result: SectionResult) -> None:
+    for item in failing:
+        for identifier, pattern in BODIES:
+            match = pattern.search(str(item.value.get("body", "")))
+            if not match:
+                continue
+            object_name = (
+                subject(context)
+                if identifier == "database.pool_exhausted"
+                else context.target.db_instance_identifier or str(context.target.backend.get("host"))
+            )
+            result.findings.append(
+                Finding(
+                    identifier,
+                    object_name,
+                    str(item.value["body"])[:200],
+                    (item.key,),
+                    flow=SERVER,
+                    measured=True,
+                    facts={
+                        "error": str(item.value["body"])[:160],
+                        "missing": "access to " + str(match.groupdict().get("what")),
+                        "user": context.target.backend.get("user"),
+                    },
+                )
+            )
+
+
+def rejected_hosts(context: Context, result: SectionResult) -> None:
+    """Clients call by the Service's name; since MLflow 3.5 a name that is not allowed gets 403 (field guide W-10)."""
+    rejected = [
+        item
+        for item in calls(context, "")
+        if item.value.get("status") == 403 and REJECTED in str(item.value.get("body", ""))
+    ]
+    by_clients = [
+        item
+        for item in rejected
+        if item.place.startswith(SOURCE_PREFIX)
+        and context.target.service
+        and f"//{context.target.service}" in item.subject
+    ]
+    if not by_clients:
+        return
+    hosts = sorted({match["host"] for item in by_clients if (match := HOST_IN_URL.match(item.subject))})
+    result.findings.append(
+        Finding(
+            "web_server.host_not_allowed",
+            subject(context),
+            f"MLflow answers 403 to clients that call it {', '.join(hosts)}: the name is not among its allowed hosts",
+            keys([context.evidence.first("kubernetes.deployments", API), *by_clients]),
+            configured=True,
+            measured=True,
+            facts={"hosts": ", ".join(hosts)},
+        )
+    )
+    for item in by_clients:
+        result.findings.append(
+            Finding(
+                "service.unreachable",
+                f"service/{context.target.service}",
+                "the Service answers 403 to its clients",
+                (item.key,),
+                flow=source_flow(item.place[len(SOURCE_PREFIX) :]),
+                measured=True,
+            )
+        )
+
+
+def loopback(context: Context, result: SectionResult) -> None:
+    """MLflow binds to 127.0.0.1 unless told otherwise (field guide S-03)."""
+    host = option(context, "host")
+    if host not in ("", "127.0.0.1", "localhost") or "host" in environment_names(context):
+        return
+    alive = [item for item in local_calls(context, "/health") if result_of(item) == "ok"]
+    addresses = [pod.get("status", {}).get("podIP", "-") for pod in current_pods(context)]
+    outside = [
+        item
+        for item in context.evidence.all("probe.tcp")
+        if item.seen
+        and item.place not in (POD, DEBUG_COPY)
+        and any(item.subject.startswith(f"{address}:") for address in addresses)
+        and result_of(item) == "refused"
+    ]
+    not_ready = [pod for pod in current_pods(context) if not is_ready(pod)]
+    if alive and (outside or (not_ready and not ready_pods(context))):
+        result.findings.append(
+            Finding(
+                "web_server.bound_to_loopback",
+                subject(context),
+                "MLflow listens on 127.0.0.1 only: inside the pod it answers, from outside it refuses",
+                keys([context.evidence.first("kubernetes.deployments", API), *alive, *outside]),
+                configured=True,
+                measured=True,
+            )
+        )
+
+
+def option(context: Context, name: str) -> str:
+    return str(context.target.options.get(name, ""))
+
+
+def environment_names(context: Context) -> set[str]:
+    found = workload(context)
+    containers: list[Mapping[str, Any]] = found["spec"]["template"]["spec"]["containers"] if found else []
+    return {"host" for container in containers for item in container.get("env") or [] if item["name"] == "MLFLOW_HOST"}
+
+
+def worker_timeouts(context: Context, result: SectionResult) -> None:
+    timeouts = [match for match in matches(context) if match.signature.id == "gu_timeout"]
+    still = [item for item in local_calls(context, HONEST) if failed(item)]
+    if len(timeouts) >= REPEATED and (still or not local_calls(context, HONEST)):
+        result.findings.append(
+            Finding(
+                "web_server.worker_timeout",
+                subject(context),
+                f"gunicorn killed {len(timeouts)} workers that did not answer in time",
+                tuple(dict.fromkeys([*(match.evidence.key for match in timeouts), *keys(still)])),
+                since=timeouts[0].at,
+                measured=True,
+            )
+        )

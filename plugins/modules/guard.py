@@ -1,0 +1,70 @@
+#!/usr/bin/python
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the action plugin of the same name, which does the work in the controller's process."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: guard
+short_description: Decide right before a write whether a step may be carried out
+version_added: 0.1.0
+description:
+  - Diagnoses again and asks every guard; nothing is written when one refuses.
+  - Remembers that the plan was used.
+author: [mlops.mlflow_runbook contributors]
+options:
+  step:
+    description: Name of the step.
+    type: str
+    required: true
+  run:
+    description: The C(run) of the assessment whose plan names the step.
+    type: str
+    required: true
+  report_digest:
+    description: The C(report_digest) of that assessment.
+    type: str
+    required: true
+extends_documentation_fragment:
+  - mlops.mlflow_runbook.attributes
+"""
+
+EXAMPLES = r"""
+- name: Ask the guards
+  mlops.mlflow_runbook.guard:
+    step: restore_security_group_rule
+    run: "{{ assessment['run'] }}"
+    report_digest: "{{ assessment['report_digest'] }}"
+"""
+
+RETURN = r"""
+permitted:
+  description: Whether the step may be carried out now.
+  returned: always
+  type: bool
+  sample: false
+refused:
+  description: Each guard that refuses, and why.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{guard: allowed, reason: restore_security_group_rule is not named in mlflow_allowed_steps}]
+change:
+  description: The exact change.
+  returned: always
+  type: dict
+  sample: {}
+undo:
+  description: The change that takes it back.
+  returned: always
+  type: dict
+  sample: {}
+module_rules:
+  description: The rules of a security-group change as C(amazon.aws.ec2_security_group) takes them.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+"""

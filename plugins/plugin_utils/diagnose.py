@@ -1,0 +1,112 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What all actions share: variables to settings, one diagnosis, the server's history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.utils.display import Display
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.collect.run import Collected, collect
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core import baseline
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.guards import Policy
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.plan import STEPS, Plan, make_plan
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import (
+    build,
+    plan_document,
+    server_document,
+)
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import (
+    KNOWN,
+    PREFIX,
+    Settings,
+    SettingsError,
+    from_variables,
+    near_misses,
+)
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.diagnosis import Analysis, analyze
+
+from .run import History, server_folder
+
+display = Display()
+
+
+def utc_now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def read_settings(action: Any, task_vars: Mapping[str, Any], *, writes: bool) -> Settings:
+    """Template and convert the ``mlflow_*`` variables of a host.
+
+    Args:
+        action: the action plugin, for its templar and task.
+        task_vars: the host's variables.
+        writes: whether the playbook may write; then a near miss of a variable's name is an error.
+
+    Raises:
+        AnsibleActionFail: a variable cannot be used.
+    """
+    for wrong, meant in near_misses(task_vars).items():
+        message = f"{wrong} is not a variable of this collection; did you mean {meant}?"
+        if writes:
+            raise AnsibleActionFail(message)
+        display.warning(message)
+    names = [name for name in task_vars if name in KNOWN and name.startswith(PREFIX)]
+    variables = {name: action._templar.template(task_vars[name]) for name in names}
+    try:
+        settings = from_variables(variables, check_mode=bool(action._task.check_mode))
+        unknown = sorted(set(settings.allowed_steps) - STEPS)
+        if unknown:
+            raise SettingsError("mlflow_allowed_steps", unknown[0], "any of " + ", ".join(sorted(STEPS)))
+    except SettingsError as error:
+        raise AnsibleActionFail(str(error)) from error
+    return settings
+
+
+@dataclass
+class Diagnosis:
+    """One complete look at a server."""
+
+    collected: Collected
+    analysis: Analysis
+    plan: Plan
+    policy: Policy
+    history: History
+    report: dict[str, Any]
+
+
+def diagnose(settings: Settings) -> Diagnosis:
+    """Collect, judge and plan for one server; nothing is written to it."""
+    started = utc_now()
+    collected = collect(settings, utc_now)
+    now = datetime.now(UTC)
+    analysis = analyze(collected.evidence, settings, now)
+    server = server_document(analysis.discovery.target, collected.evidence, settings.namespace, collected.cluster)
+    history = History(server_folder(settings.report_dir, server))
+    plan = make_plan(analysis.discovery.target, analysis.verdict, collected.evidence, history.baseline())
+    plans = history.plans()
+    policy = Policy(
+        allowed_steps=settings.allowed_steps,
+        approved_plan=settings.approved_plan,
+        now=now,
+        issued={digest: entry["issued"] for digest, entry in plans.items() if "issued" in entry},
+        used=frozenset(digest for digest, entry in plans.items() if "used" in entry),
+    )
+    report = build(
+        server=server,
+        started=started,
+        seconds=collected.seconds,
+        calls=collected.calls,
+        verdict=analysis.verdict,
+        plan=plan_document(plan, policy),
+    )
+    return Diagnosis(collected, analysis, plan, policy, history, report)
+
+
+def healthy_baseline(diagnosis: Diagnosis) -> dict[str, Any]:
+    return baseline.record(diagnosis.collected.evidence, diagnosis.report["started"])
