@@ -10,7 +10,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.guards import Refusal, refusals
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.plan import module_rules
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.plan import Step, module_rules
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import diagnose, read_settings, utc_now
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import Run, RunError
 
@@ -36,6 +36,9 @@ class ActionModule(ActionBase):
         except RunError as error:
             raise AnsibleActionFail(str(error)) from error
         settings = read_settings(self, task_vars or {}, writes=True)
+        early = [step for step in planned["plan"]["steps"] if step["step"] == arguments["step"] and step["refused"]]
+        if early:
+            return answer([Refusal(**refusal) for refusal in early[0]["refused"]], None)
         now = diagnose(settings)
         step = next((item for item in now.plan.steps if item.step == arguments["step"]), None)
         if step is None:
@@ -47,11 +50,15 @@ class ActionModule(ActionBase):
             objections = refusals(step, now.plan, now.policy)
         if step is not None and not objections and not settings.check_mode:
             now.history.use(now.plan.digest, utc_now())
-        return {
-            "changed": False,
-            "permitted": not objections,
-            "refused": [item.as_json() for item in objections],
-            "change": dict(step.change) if step is not None else {},
-            "undo": dict(step.undo) if step is not None else {},
-            "module_rules": module_rules(step) if step is not None else [],
-        }
+        return answer(objections, step)
+
+
+def answer(objections: list[Refusal], step: Step | None) -> dict[str, Any]:
+    return {
+        "changed": False,
+        "permitted": not objections,
+        "refused": [item.as_json() for item in objections],
+        "change": dict(step.change) if step is not None else {},
+        "undo": dict(step.undo) if step is not None else {},
+        "module_rules": module_rules(step) if step is not None else [],
+    }

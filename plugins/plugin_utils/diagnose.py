@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -82,7 +83,7 @@ class Diagnosis:
 
 def diagnose(settings: Settings) -> Diagnosis:
     """Collect, judge and plan for one server; nothing is written to it."""
-    started = utc_now()
+    started, began = utc_now(), time.monotonic()
     collected = collect(settings, utc_now)
     now = datetime.now(UTC)
     analysis = analyze(collected.evidence, settings, now)
@@ -100,7 +101,7 @@ def diagnose(settings: Settings) -> Diagnosis:
     report = build(
         server=server,
         started=started,
-        seconds=collected.seconds,
+        seconds={"total": round(time.monotonic() - began, 3), **collected.seconds},
         calls=collected.calls,
         verdict=analysis.verdict,
         plan=plan_document(plan, policy),

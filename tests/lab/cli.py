@@ -44,7 +44,10 @@ def _down(_arguments: argparse.Namespace) -> None:
 def _status(_arguments: argparse.Namespace) -> None:
     from tests.lab import lifecycle
 
-    print(yaml.safe_dump(lifecycle.status(), sort_keys=False), end="")
+    status = lifecycle.status()
+    print(yaml.safe_dump(status, sort_keys=False), end="")
+    if not status["up"]:
+        raise LabError("the lab is not up")
 
 
 def _env(_arguments: argparse.Namespace) -> None:

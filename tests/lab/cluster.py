@@ -43,5 +43,5 @@ def _apply_system() -> None:
         "zone_dir": dns.folder(),
         "dns_address": settings.DNS_SERVICE_ADDRESS,
     }
-    kube.apply(kube.manifest("system.yml", **variables))
-    kube.apply(kube.manifest("irsa.yml", region=settings.AWS_REGION))
+    kube.apply(kube.manifest("system.yml.j2", **variables))
+    kube.apply(kube.manifest("irsa.yml.j2", region=settings.AWS_REGION))

@@ -8,6 +8,7 @@ Runs inside the emulation's process, which sits in the lab's network namespace.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import threading
 import time
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.lab import database, network
-from tests.lab.emulation import metrics, rds
+from tests.lab.emulation import behaviour, metrics
 
 CHAIN = "LAB-SECURITY-GROUPS"
 # mangle PREROUTING sees every packet once conntrack knows its state and before any address translation; neither
@@ -79,20 +80,21 @@ def _protocol(permission: Permission) -> list[str]:
 def _sources(permission: Permission, members: Mapping[str, Sequence[str]]) -> Iterable[str]:
     yield from (entry["CidrIp"] for entry in permission.get("IpRanges", ()))
     for pair in permission.get("UserIdGroupPairs", ()):
-        yield from members.get(pair["GroupId"], ())
+        networks = (ipaddress.IPv4Network(member) for member in members.get(pair["GroupId"], ()))
+        yield from (str(network) for network in ipaddress.collapse_addresses(networks))
 
 
 def current_rules() -> str:
     """Rules for the state that the emulation describes now."""
-    groups = [group for by_id in list(rds.ec2().groups.values()) for group in list(by_id.values())]
+    groups = [group for by_id in list(behaviour.ec2().groups.values()) for group in list(by_id.values())]
     ingress = {group.id: [_permission(view) for view in group.ip_permissions] for group in groups}
     members: dict[str, list[str]] = {}
-    for interface in list(rds.ec2().enis.values()):
+    for interface in list(behaviour.ec2().enis.values()):
         networks = [f"{entry['PrivateIpAddress']}/32" for entry in interface.private_ip_addresses]
         networks += [entry["Ipv4Prefix"] for entry in getattr(interface, "ipv4_prefixes", [])]
         for group in interface.group_set:
             members.setdefault(group.id, []).extend(networks)
-    described = dict(rds.rds().databases)
+    described = dict(behaviour.rds().databases)
     targets = [
         Target(instance.address, tuple(described[instance.identifier].vpc_security_group_ids))
         for instance in database.instances()
@@ -143,7 +145,7 @@ class Reconciler:
         if rules != self.applied:
             network.iptables_restore(rules)
             self.applied = rules
-        for identifier, instance in list(rds.rds().databases.items()):
+        for identifier, instance in list(behaviour.rds().databases.items()):
             if instance.status in TRANSITIONS and identifier not in self.busy:
                 self.busy.add(identifier)
                 threading.Thread(target=self._transition, args=(identifier, instance), daemon=True).start()
@@ -199,7 +201,7 @@ def _reboot(identifier: str, instance: Any) -> None:
 
 
 TRANSITIONS: Mapping[str, Callable[[str, Any], None]] = {
-    rds.STOPPING: _stop,
-    rds.STARTING: _start,
-    rds.REBOOTING: _reboot,
+    behaviour.STOPPING: _stop,
+    behaviour.STARTING: _start,
+    behaviour.REBOOTING: _reboot,
 }

@@ -1,10 +1,11 @@
 # Copyright: mlops.mlflow_runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""PostgreSQL behind RDS descriptions: one cluster on one address per RDS instance, and the states it can be put into."""
+"""PostgreSQL behind RDS descriptions: one cluster and one address per RDS instance, and the states to put it into."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import json
@@ -13,11 +14,9 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from botocore.exceptions import ClientError
 from psycopg import sql as compose
 
@@ -81,8 +80,11 @@ def _root() -> Path:
 
 def instances() -> list[DatabaseInstance]:
     """All instances of the lab, by address."""
-    files = sorted(_root().glob("*/instance.json"))
-    return [DatabaseInstance(**json.loads(file.read_text(encoding="utf-8"))) for file in files]
+    found = []
+    for file in sorted(_root().glob("*/instance.json")):
+        with contextlib.suppress(FileNotFoundError):  # It may be removed at this very moment.
+            found.append(DatabaseInstance(**json.loads(file.read_text(encoding="utf-8"))))
+    return found
 
 
 def get(identifier: str) -> DatabaseInstance:
@@ -93,7 +95,7 @@ def get(identifier: str) -> DatabaseInstance:
     raise LabError(f"there is no database {identifier}")
 
 
-@contextmanager
+@contextlib.contextmanager
 def _lock() -> Iterator[None]:
     with (_root() / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -318,7 +320,7 @@ def fill_connections(identifier: str, leave: int = 0, user: str = OTHER_ROLE) ->
     argv = [sys.executable, "-m", "tests.lab.connections", identifier, str(leave), user]
     processes.start(_holder(identifier), argv)
     free = "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
-    used = "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND NOT pid = pg_backend_pid())"
+    used = "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid())"
     deadline = time.monotonic() + 20
     while sql(identifier, f"{free} - {used}", instance.database)[0][0] > leave:
         if time.monotonic() > deadline or not processes.alive(_holder(identifier)):

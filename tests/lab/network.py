@@ -40,22 +40,25 @@ def up() -> None:
     if settings.NODE_INTERFACE not in ip("-o", "link", "show"):
         peer = f"{settings.NODE_INTERFACE}-peer"
         ip("link", "add", settings.NODE_INTERFACE, "type", "veth", "peer", "name", peer)
-        ip("address", "add", f"{settings.NODE_ADDRESS}/24", "dev", settings.NODE_INTERFACE)
+        ip("address", "add", f"{settings.NODE_ADDRESS}/32", "dev", settings.NODE_INTERFACE)
         ip("link", "set", peer, "up")
         ip("link", "set", settings.NODE_INTERFACE, "up")
+        # kube-router accepts a packet before kube-proxy can reject it for a Service without endpoints. What no Service
+        # translates therefore ends at the node itself, where nothing listens: "connection refused", as elsewhere.
+        ip("route", "add", "local", settings.SERVICE_NETWORK, "dev", "lo")
         _swallow_the_rest(peer)
     processes.run(["sysctl", "-q", *(f"{key}={value}" for key, value in SYSCTLS.items())], in_netns=True)
 
 
 def _swallow_the_rest(peer: str) -> None:
-    """Send everything without a route of its own to the other end of the pair, where it is dropped.
+    """Send everything that the lab has no address for to the other end of the pair, where it is dropped.
 
-    So an address outside the lab times out, as in a VPC without a way to the internet.
+    So an unknown address times out, as it does in a VPC without a way to the internet.
     """
     gateway = settings.GATEWAY_ADDRESS
     hardware_address = ip("-o", "link", "show", "dev", peer).split("link/ether ")[1].split()[0]
     ip("neighbour", "add", gateway, "lladdr", hardware_address, "dev", settings.NODE_INTERFACE, "nud", "permanent")
-    ip("route", "add", "default", "via", gateway, "dev", settings.NODE_INTERFACE)
+    ip("route", "add", "default", "via", gateway, "dev", settings.NODE_INTERFACE, "onlink")
     iptables("-t", "raw", "-A", "PREROUTING", "-i", peer, "-j", "DROP")
 
 
@@ -108,11 +111,20 @@ def forward(name: str, port: int, *, address: str | None = None, unix_socket: Pa
         processes.start(
             f"{name}-in", ["socat", f"UNIX-LISTEN:{path},fork,mode=600", f"TCP:{address},connect-timeout=5"]
         )
+    if not processes.alive(f"{name}-out"):
+        _require_free(port)
     listen = f"TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork"
     processes.start(f"{name}-out", ["socat", listen, f"UNIX-CONNECT:{path}"], in_netns=False)
     wait_for_port("127.0.0.1", port)
-    if not processes.alive(f"{name}-out"):
-        raise LabError(f"port {port} of 127.0.0.1 is taken by another program")
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise LabError(f"the lab needs port {port} of 127.0.0.1, and another program has it") from error
 
 
 def wait_for_port(host: str, port: int, timeout: float = 10.0) -> None:

@@ -82,6 +82,7 @@ def start_containerd() -> None:
         root=image.store(),
         socket=containerd_socket(),
         runtime_state=settings.socket_dir() / "containerd",
+        runc_root=settings.socket_dir() / "runc",
         state=state,
         pause_image=settings.PAUSE_IMAGE,
     )
@@ -93,13 +94,10 @@ def _manifest(name: str) -> str:
     return (Path(__file__).parent / "manifests" / name).read_text(encoding="utf-8")
 
 
-def start_kubelet() -> None:
-    """Start the kubelet, with its pods under a control group of the lab's own."""
-    for group in cgroups():
-        group.mkdir(exist_ok=True)
+def _kubelet_config() -> dict[str, Any]:
     state = settings.state_dir()
     certificate, key = certificates.issue("kubelet", [settings.NODE_NAME, settings.NODE_ADDRESS])
-    config: dict[str, Any] = {
+    return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "authentication": {
@@ -130,7 +128,14 @@ def start_kubelet() -> None:
         "tlsPrivateKeyFile": str(key),
         "volumePluginDir": str(state / "volume-plugins"),
     }
-    settings.write_text(state / "kubelet.yml", yaml.safe_dump(config))
+
+
+def start_kubelet() -> None:
+    """Start the kubelet, with its pods under a control group of the lab's own."""
+    for group in cgroups():
+        group.mkdir(exist_ok=True)
+    state = settings.state_dir()
+    settings.write_text(state / "kubelet.yml", yaml.safe_dump(_kubelet_config()))
     path = state / "kubeconfigs" / "kubelet"
     kubeconfig.write(path, f"system:node:{settings.NODE_NAME}", ["system:nodes"], kubeconfig.INSIDE_SERVER)
     processes.start(

@@ -16,7 +16,7 @@ GROUP = "mlflow-operators"
 def up() -> None:
     """Write the operator's kubeconfig and give it its read permissions."""
     kubeconfig.write(settings.operator_kubeconfig(), USER, [GROUP])
-    kube.apply(kube.manifest("operator.yml", group=GROUP))
+    kube.apply(kube.manifest("operator.yml.j2", group=GROUP))
 
 
 def grant(namespace: str) -> None:

@@ -35,6 +35,8 @@ SETTINGS: Mapping[str, str] = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "16MB",
+    # Files in the data folder: nothing stays in /dev/shm after a SIGKILL.
+    "dynamic_shared_memory_type": "mmap",
     "max_wal_size": "64MB",
     "min_wal_size": "32MB",
     "max_worker_processes": "2",

@@ -71,18 +71,16 @@ def start(
     in_netns: bool = True,
     env: Mapping[str, str] | None = None,
     cwd: Path | str | None = None,
-    user: str | None = None,
 ) -> None:
     """Start the daemon ``name`` unless it runs; its output goes to ``<state>/logs/<name>.log``.
 
-    ``env`` is added to the caller's environment. With ``user`` the program runs under that account.
+    ``env`` is added to the caller's environment.
     """
     if alive(name):
         return
-    command = [*argv] if user is None else ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", *argv]
     with (settings.logs_dir() / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
-            in_namespace(command) if in_netns else command,
+            in_namespace(argv) if in_netns else list(argv),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -93,7 +91,7 @@ def start(
     started = start_time(process.pid)
     if started is None:
         raise LabError(f"{name} ended at once; see {settings.logs_dir() / name}.log")
-    settings.write_text(_record(name), json.dumps({"pid": process.pid, "start": started, "argv0": argv[0]}))
+    settings.write_text(_record(name), json.dumps({"pid": process.pid, "start": started}))
 
 
 def signal_daemon(name: str, number: signal.Signals) -> bool:

@@ -65,6 +65,8 @@ def clear() -> None:
     _end_processes()
     for point in mounts():
         processes.run(["umount", "--lazy", point], check=False)
+    if left := mounts():
+        raise LabError(f"these mounts of the lab cannot be undone: {' '.join(left)}")
     network.down()
     for group in node.cgroups():
         _remove_group(group)
@@ -118,6 +120,7 @@ def _remove_group(group: Path) -> None:
 
 
 def _remove_folder(path: Path) -> bool:
+    """Remove a folder if it is empty; whether it is gone."""
     try:
         path.rmdir()
     except FileNotFoundError:
@@ -148,6 +151,12 @@ def _remove_files() -> None:
     for path in [*SHIM_SOCKETS.glob("*"), DEVICE_PLUGINS / "kubelet.sock"]:
         if path.is_socket() and not _listens(path):
             path.unlink()
+    if not (DEVICE_PLUGINS / "kubelet.sock").exists():
+        (DEVICE_PLUGINS / "kubelet_internal_checkpoint").unlink(missing_ok=True)
+    for folder in (CNI_RESULTS, SHIM_SOCKETS, DEVICE_PLUGINS):
+        _remove_folder(folder)
+        _remove_folder(folder.parent)
+    _remove_folder(CONTAINER_LOGS)
     if settings.state_dir().exists():
         raise LabError(f"{settings.state_dir()} cannot be removed")
 

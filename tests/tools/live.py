@@ -14,7 +14,7 @@ from tests.lab.settings import REPOSITORY
 from tests.tools import gates
 from tests.tools.environments import MAIN, ToolError, python_of, say
 
-SMOKE_FAULTS = ("healthy", "security_group_closed", "service_selector")
+SMOKE_FAULTS = ("healthy", "security_group_rule_removed", "selector_matches_nothing")
 STEP_SECONDS = 3600
 QUESTION_SECONDS = 120
 

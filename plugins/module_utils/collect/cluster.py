@@ -90,7 +90,7 @@ class ClusterCollector:
         """Return all of it; an API server that does not answer is asked only once."""
         version = self.reader.get("/version", "version")
         if version.state is State.UNREACHABLE:
-            whats = ["cluster", "namespace", *(resource for resource, _ in NAMESPACED), "pod_metrics"]
+            whats = ["cluster", "namespace", *(resource for resource, dummy in NAMESPACED), "pod_metrics"]
             return [
                 self.notebook.unreachable(f"kubernetes.{what}", API, self._subject(what), version.detail)
                 for what in whats

@@ -91,7 +91,7 @@ def workload_of(evidence: EvidenceSet, target: Target) -> dict[str, Any]:
 
 def exec_problem(pod: Object, container: str, evidence: EvidenceSet) -> str:
     """Say why a further process in this container could do harm; empty when it cannot."""
-    spec = next((item for item in pod["spec"]["containers"] if item["name"] == container), {})
+    spec: Object = next((item for item in pod["spec"]["containers"] if item["name"] == container), {})
     limit = byte_count(((spec.get("resources") or {}).get("limits") or {}).get("memory"))
     if limit is None:
         return ""
@@ -103,6 +103,21 @@ def exec_problem(pod: Object, container: str, evidence: EvidenceSet) -> str:
             if used is not None:
                 return f"{pod['metadata']['name']} uses {used >> 20} of {limit >> 20} MiB"
     return f"the memory use of {pod['metadata']['name']} is unknown"
+
+
+def enterable(
+    pods: Iterable[dict[str, Any]], target: Target, evidence: EvidenceSet
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the pods that the probe may enter, and why it may not enter the others that run."""
+    entered, problems = [], []
+    for item in pods:
+        if "running" in container_state(item, target.container):
+            problem = exec_problem(item, target.container, evidence)
+            if problem:
+                problems.append(problem)
+            else:
+                entered.append(item)
+    return entered, problems
 
 
 def changed_since(pods: Iterable[Object], target: Target, evidence: EvidenceSet) -> str:

@@ -19,6 +19,8 @@ PATHS = (HEALTH, "/", "/version", SEARCH, ARTIFACTS)
 PATIENCE = {SEARCH: 35.0, ARTIFACTS: 12.0}
 """Pool exhaustion speaks after 30 seconds (field guide section 2.7); an unreachable bucket would take minutes."""
 HTTP_SECONDS = 5.0
+CLIENT_SECONDS = 12.0
+"""Enough to say that a client hangs, when the longer patience is had from inside the pod."""
 POLICY_SETTLE_SECONDS = 15.0
 """Enforcers of network policies reach a new pod late; within this time a refusal proves nothing."""
 PROBE_SECONDS = 40.0
@@ -121,6 +123,7 @@ def source_spec(
     seconds: float,
     *,
     policies: bool,
+    patient: bool,
 ) -> dict[str, Any]:
     """Ask what a client experiences on its way through the Service and to each ready pod.
 
@@ -130,6 +133,7 @@ def source_spec(
         pod_addresses: addresses of the ready pods.
         seconds: time limit.
         policies: whether any network policy could be on the way, whose enforcement may lag behind.
+        patient: whether nothing else waits for the server's slowest answer.
     """
     spec = blank(settings, (), seconds)
     spec["settle_seconds"] = POLICY_SETTLE_SECONDS if policies else 0.0
@@ -143,4 +147,7 @@ def source_spec(
         paths = [target.static_prefix + path for path in (HEALTH, SEARCH)]
         requests = requests_to(f"http://{address}:{target.port}", paths, headers)
         spec["targets"].append({"host": address, "port": target.port, "requests": requests})
+    if not patient:
+        for request in [item for row in spec["targets"] for item in row["requests"]]:
+            request["seconds"] = min(request["seconds"], CLIENT_SECONDS)
     return spec

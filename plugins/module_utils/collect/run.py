@@ -77,6 +77,7 @@ class Collection:
         self.calls: dict[str, dict[str, int]] = {}
         self.secrets: set[str] = set(filter(None, (settings.tracking_password, settings.tracking_token)))
         self.cluster = ""
+        self._cloud_reader: CloudReader | None = None
         self._begun = time.monotonic()
 
     def run(self) -> Collected:
@@ -159,7 +160,10 @@ class Collection:
         pods = pod_specs.server_pods(self.evidence, target)
         addresses = [pod["status"]["podIP"] for pod in pods if pod_specs.is_ready(pod)]
         policies = bool(self.evidence.objects("kubernetes.networkpolicies"))
-        return probe_spec.source_spec(target, self.settings, addresses, self.deadline.left(), policies=policies)
+        entered, dummy = pod_specs.enterable(pods, target, self.evidence)
+        return probe_spec.source_spec(
+            target, self.settings, addresses, self.deadline.left(), policies=policies, patient=not entered
+        )
 
     def _server_jobs(self, target: Target, pods: list[dict[str, Any]], runner: ProbeRunner) -> list[Job]:
         """Enter the pods that may be entered, and make a copy where none may or where theirs is old news."""
@@ -168,17 +172,13 @@ class Collection:
             self.evidence.add(self.notebook.skip("probe.pod", POD, "", reason))
             self.evidence.add(self.notebook.skip("probe.pod", DEBUG_COPY, "", reason))
             return []
-        running = [pod for pod in pods if "running" in pod_specs.container_state(pod, target.container)]
-        problems = {
-            pod["metadata"]["name"]: pod_specs.exec_problem(pod, target.container, self.evidence) for pod in running
-        }
-        entered = [pod for pod in running if not problems[pod["metadata"]["name"]]][:MOST_ENTERED_PODS]
+        entered, problems = pod_specs.enterable(pods, target, self.evidence)
         jobs: list[Job] = []
-        for index, pod in enumerate(entered):
+        for index, pod in enumerate(entered[:MOST_ENTERED_PODS]):
             wanted = self._server_spec(target, serving=True, dependencies=index == 0)
             name = pod["metadata"]["name"]
             jobs.append(partial(runner.enter, target.namespace, name, target.container, wanted))
-        why_not = "" if entered else "; ".join(filter(None, problems.values())) or "no container of the server runs"
+        why_not = "" if entered else "; ".join(problems) or "no container of the server runs"
         if why_not:
             self.evidence.add(self.notebook.skip("probe.pod", POD, "", why_not))
         why_copy = why_not or pod_specs.changed_since(entered, target, self.evidence)
@@ -212,11 +212,11 @@ class Collection:
         )
 
     def _cloud(self) -> CloudCollector:
-        target = self.discovery.target
-        reader = CloudReader(self.settings.aws, self.deadline, target.region if target else "")
-        self.secrets |= reader.secrets()
-        self._cloud_reader = reader
-        return CloudCollector(reader, self.notebook, addresses_of(self.evidence, self.settings.namespace))
+        if self._cloud_reader is None:
+            target = self.discovery.target
+            self._cloud_reader = CloudReader(self.settings.aws, self.deadline, target.region if target else "")
+            self.secrets |= self._cloud_reader.secrets()
+        return CloudCollector(self._cloud_reader, self.notebook, addresses_of(self.evidence, self.settings.namespace))
 
     def _cloud_jobs(self) -> list[Job]:
         """Ask AWS for what is named; without a server only the settings can name anything."""
@@ -247,6 +247,8 @@ class Collection:
                 for item in self.evidence
             ]
         )
+        if self._cloud_reader is not None:
+            self.calls["aws"] = self._cloud_reader.calls.as_json()
         self.seconds["collect"] = round(time.monotonic() - self._begun, 3)
         return Collected(
             discovery=discover(clean, self.settings),

@@ -65,7 +65,7 @@ def together(jobs: Sequence[Job], deadline: Deadline) -> list[Evidence]:
             except Exception as failure:
                 results[index] = failure
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(WORKERS, len(jobs)))]
+    threads = [threading.Thread(target=work, daemon=True) for dummy in range(min(WORKERS, len(jobs)))]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -37,7 +37,7 @@ class Kind:
 
 PODS = ("pods.crash_looping", "pods.restarted", "pods.not_ready", "pods.probe_failing", "pods.init_failing")
 SERVING = (*PODS, "service.no_endpoints", "service.unreachable", "web_server.not_answering", "logs.server_stopped")
-API = ("web_server.api_failing", "logs.worker_timeout", "web_server.worker_timeout")
+API = ("web_server.api_failing", "database.pool_exhausted", "logs.worker_timeout", "web_server.worker_timeout")
 NO_DATABASE = ("database.connect_timeout", "logs.database_timeout", "logs.database_unreachable", *API, *SERVING)
 REFUSED = (
     "database.connect_refused",
@@ -166,9 +166,9 @@ KINDS = (
          ("the schema is at {revision}, the image {image} expects {head}: take a snapshot, then decide which one to move",),
          ("restart: a new pod would exit at once", "roll back or forward before a snapshot exists"), ("D-24", "D-25")),
     Kind("database.objects_missing", CAUSE, "critical", DBA, API, ("{error}: compare the schema with a backup",), (), ("D-32",)),
-    Kind("database.blocked_by_lock", CAUSE, "critical", DBA, (*API, *SERVING, "database.pool_exhausted"),
+    Kind("database.blocked_by_lock", CAUSE, "critical", DBA, (*API, *SERVING),
          ("session {pid} ({application}, {state}) holds the lock since {seconds} s",), ("restart: the lock stays",), ("D-21",)),
-    Kind("database.pool_exhausted", EITHER, "high", ML, API, ("look for slow or locked queries before raising the pool",), (), ("D-19",)),
+    Kind("database.pool_exhausted", EITHER, "high", ML, ("web_server.api_failing", "logs.worker_timeout"), ("look for slow or locked queries before raising the pool",), (), ("D-19",)),
     Kind("database.connect_timeout", SYMPTOM, "critical", NET, NO_DATABASE),
     Kind("database.connect_refused", SYMPTOM, "critical", DBA, REFUSED),
     Kind("database.login_denied", SYMPTOM, "critical", DBA, LOGIN),

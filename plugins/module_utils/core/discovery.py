@@ -23,7 +23,7 @@ LEAST_SCORE = 5
 IMAGE = re.compile(r"(^|/)mlflow")
 VERSION = re.compile(r"(?:^|[^\d])v?(\d+\.\d+\.\d+)")
 RDS_HOST = re.compile(
-    r"^(?P<id>[^.]+)\.(?P<cluster>cluster-(?:ro-)?)?[^.]+\.(?P<region>[a-z0-9-]+)\.rds\.amazonaws\.com$"
+    r"^(?P<id>[^.]+)\.(?P<shared>cluster-|proxy-)?[^.]+\.(?P<region>[a-z0-9-]+)\.rds\.amazonaws\.com$"
 )
 OTHER_COMPONENTS = frozenset({"run", "gc", "migration", "model", "gateway"})
 DEFAULT_PORT = 5000
@@ -386,10 +386,10 @@ def find_role(service_account: str, evidence: EvidenceSet, found: dict[str, str]
 def find_instance(
     backend: Mapping[str, Any], command: ServerCommand, settings: Settings, found: dict[str, str]
 ) -> tuple[str, str]:
-    """Return the RDS identifier (empty when the host is none of RDS) and the AWS region."""
+    """Return the RDS identifier (empty when the host is no instance's, but a cluster's or a proxy's) and the region."""
     match = RDS_HOST.match(backend.get("host") or "")
-    identifier = match["id"] if match else ""
-    found["db_instance_identifier"] = "host of the backend store URI" if match else ""
+    identifier = match["id"] if match and not match["shared"] else ""
+    found["db_instance_identifier"] = "host of the backend store URI" if identifier else ""
     if settings.db_instance_identifier:
         identifier, found["db_instance_identifier"] = settings.db_instance_identifier, "mlflow_db_instance_identifier"
     region = str(settings.aws.get("region") or "") or (match["region"] if match else "")
@@ -401,5 +401,6 @@ def find_version(image: str, evidence: EvidenceSet) -> str:
     running = evidence.value("probe.environment", default={}).get("mlflow_version")
     if running:
         return str(running)
-    match = VERSION.search(image.rpartition(":")[2]) if ":" in image.rpartition("/")[2] else None
+    tag = image.partition("@")[0].rpartition("/")[2].partition(":")[2]
+    match = VERSION.search(tag)
     return match[1] if match else ""

@@ -52,6 +52,8 @@ def allowed(step: Step, plan: Plan, policy: Policy) -> Refusal | None:
 
 
 def possible(step: Step, plan: Plan, policy: Policy) -> Refusal | None:
+    if step.step_class is StepClass.PROPOSED:
+        return Refusal("possible", f"{step.step} is only proposed to the owner of {step.object}, never carried out")
     return Refusal("possible", step.blocked) if step.blocked else None
 
 

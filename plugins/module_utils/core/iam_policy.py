@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 UNSUPPORTED = None
+VARIABLE = re.compile(r"\$\{[^}]*\}")
 
 
 class Effect(StrEnum):
@@ -43,6 +44,17 @@ def names(statement: Mapping[str, Any], element: str, text: str, *, ignore_case:
     return element == "Resource"
 
 
+def covers(statement: Mapping[str, Any], resource: str) -> bool | None:
+    """Tell whether a statement is about a resource; ``None`` when only a policy variable's value would tell."""
+    patterns = as_list(statement.get("Resource", statement.get("NotResource", "*")))
+    plain = [item for item in patterns if not VARIABLE.search(item)]
+    element = "NotResource" if "NotResource" in statement else "Resource"
+    if len(plain) == len(patterns) or any(like(item, resource) for item in plain):
+        return names({element: plain}, "Resource", resource)
+    possible = any(like(VARIABLE.sub("*", item), resource) for item in patterns)
+    return UNSUPPORTED if possible else element == "NotResource"
+
+
 def condition_holds(conditions: Mapping[str, Mapping[str, Any]], known: Mapping[str, str]) -> bool | None:
     """Evaluate a condition block; ``None`` when it depends on something that we do not know."""
     verdicts = [
@@ -58,8 +70,9 @@ def condition_holds(conditions: Mapping[str, Mapping[str, Any]], known: Mapping[
 def one_condition(operator: str, key: str, values: list[Any], known: Mapping[str, str]) -> bool | None:
     lowered = {name.lower(): value for name, value in known.items()}
     value = lowered.get(key.lower())
-    if value is None:
+    if value is None or any(VARIABLE.search(str(item)) for item in values):
         return UNSUPPORTED
+    operator = operator.removesuffix("IfExists")
     if operator in ("StringEquals", "ArnEquals"):
         return value in values if operator == "StringEquals" else any(like(item, value) for item in values)
     if operator in ("StringLike", "ArnLike"):
@@ -72,10 +85,29 @@ def one_condition(operator: str, key: str, values: list[Any], known: Mapping[str
 
 
 def principal_matches(statement: Mapping[str, Any], principals: Iterable[str]) -> bool:
-    """Tell whether a resource policy's statement is about one of the given principals."""
-    wanted = statement.get("Principal", "*")
+    """Tell whether a resource policy's statement (by ``Principal`` or ``NotPrincipal``) is about given principals."""
+    element = "NotPrincipal" if "NotPrincipal" in statement else "Principal"
+    wanted = statement.get(element, "*")
     patterns = [wanted] if isinstance(wanted, str) else [item for value in wanted.values() for item in as_list(value)]
-    return any(pattern == "*" or pattern in principals for pattern in patterns)
+    return any(pattern == "*" or pattern in principals for pattern in patterns) == (element == "Principal")
+
+
+def outcome(statements: Iterable[tuple[bool, bool | None]]) -> Effect:
+    """Join statements: for each whether it denies, and whether it applies (``None`` when we cannot tell)."""
+    judged = list(statements)
+    denies = {applies for denying, applies in judged if denying}
+    allows = {applies for denying, applies in judged if not denying and applies is not False}
+    if True in denies:
+        return Effect.DENIED
+    if not allows:
+        return Effect.IMPLICIT
+    return Effect.ALLOWED if True in allows and UNSUPPORTED not in denies else Effect.UNKNOWN
+
+
+def applies_both(one: bool | None, other: bool | None) -> bool | None:
+    if one is False or other is False:
+        return False
+    return UNSUPPORTED if UNSUPPORTED in (one, other) else True
 
 
 def evaluate(
@@ -94,25 +126,16 @@ def evaluate(
         known: condition keys whose value in the request is known.
         principals: ARNs and ids that stand for the caller.
     """
-    allowed = unsure_of_allow = unsure_of_deny = False
-    for statement in (item for document in documents for item in as_list(document.get("Statement"))):
-        if not names(statement, "Action", action, ignore_case=True) or not names(statement, "Resource", resource):
-            continue
-        if principals is not None and not principal_matches(statement, principals):
-            continue
-        holds = condition_holds(statement.get("Condition") or {}, known or {})
-        if holds is False:
-            continue
-        denies = statement.get("Effect") == "Deny"
-        if holds is UNSUPPORTED:
-            unsure_of_deny, unsure_of_allow = unsure_of_deny or denies, unsure_of_allow or not denies
-        elif denies:
-            return Effect.DENIED
-        else:
-            allowed = True
-    if unsure_of_deny or (unsure_of_allow and not allowed):
-        return Effect.UNKNOWN
-    return Effect.ALLOWED if allowed else Effect.IMPLICIT
+    return outcome(
+        (
+            statement.get("Effect") == "Deny",
+            applies_both(covers(statement, resource), condition_holds(statement.get("Condition") or {}, known or {})),
+        )
+        for document in documents
+        for statement in as_list(document.get("Statement"))
+        if names(statement, "Action", action, ignore_case=True)
+        and (principals is None or principal_matches(statement, principals))
+    )
 
 
 def trust_allows(document: Mapping[str, Any], issuer: str, subject: str, audience: str) -> Effect:
@@ -124,21 +147,21 @@ def trust_allows(document: Mapping[str, Any], issuer: str, subject: str, audienc
         subject: ``system:serviceaccount:<namespace>:<name>``.
         audience: the token's audience.
     """
-    outcome = Effect.IMPLICIT
-    for statement in as_list(document.get("Statement")):
-        if not names(statement, "Action", "sts:AssumeRoleWithWebIdentity", ignore_case=True):
-            continue
-        provider = next(iter(as_list((statement.get("Principal") or {}).get("Federated"))), "")
-        trusted = provider.partition(":oidc-provider/")[2]
-        if not trusted or (issuer and trusted != issuer):
-            continue
-        holds = condition_holds(
-            statement.get("Condition") or {}, {f"{trusted}:sub": subject, f"{trusted}:aud": audience}
+    return outcome(
+        (
+            statement.get("Effect") == "Deny",
+            condition_holds(statement.get("Condition") or {}, {f"{trusted}:sub": subject, f"{trusted}:aud": audience}),
         )
-        if holds and statement.get("Effect") == "Deny":
-            return Effect.DENIED
-        if holds:
-            outcome = Effect.ALLOWED
-        elif holds is UNSUPPORTED and outcome is Effect.IMPLICIT:
-            outcome = Effect.UNKNOWN
-    return outcome
+        for statement in as_list(document.get("Statement"))
+        if names(statement, "Action", "sts:AssumeRoleWithWebIdentity", ignore_case=True)
+        for trusted in issuers(statement, issuer)
+    )
+
+
+def issuers(statement: Mapping[str, Any], issuer: str) -> list[str]:
+    """Return the token issuers that a trust statement is about, of all or of the one that is known."""
+    principal = statement.get("Principal") or {}
+    if isinstance(principal, str):
+        return [issuer] if principal == "*" else []
+    trusted = [str(item).partition(":oidc-provider/")[2] for item in as_list(principal.get("Federated"))]
+    return [item for item in trusted if item and (not issuer or item == issuer)]

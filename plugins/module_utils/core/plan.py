@@ -83,13 +83,20 @@ def restore_security_group_rule(cause: Cause, evidence: EvidenceSet, baseline: M
     group_id, rules = next(
         (
             (name, rules)
-            for name in groups
+            for name in sorted(groups)
             if (rules := [rule for rule in missing_rules(known.get(name, {}), groups[name]) if covers_port(rule, port)])
         ),
         (cause.finding.object, []),
     )
     blocked = "" if rules else f"no healthy run has recorded a rule for TCP {port} that is missing now"
-    change = {"service": "ec2", "operation": "AuthorizeSecurityGroupIngress", "group_id": group_id, "rules": rules}
+    change = {
+        "service": "ec2",
+        "operation": "AuthorizeSecurityGroupIngress",
+        "group_id": group_id,
+        "group_name": groups.get(group_id, {}).get("GroupName", ""),
+        "description": groups.get(group_id, {}).get("Description", ""),
+        "rules": rules,
+    }
     return Step(
         step="restore_security_group_rule",
         section="database",

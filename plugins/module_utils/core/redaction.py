@@ -8,15 +8,22 @@ from __future__ import annotations
 import base64
 import re
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 MASK = "********"
 SHORTEST_SECRET = 4
+SECRET_NAME = re.compile(r"(?:password|passwd|_pwd|passphrase|secret_access_key|secret_key|_token)$", re.IGNORECASE)
 
 PATTERNS = (
     (
-        re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s:/@\"']*:)[^\s@\"']+(?P<tail>@)", re.IGNORECASE),
+        # Up to the last @ of the word: an unescaped password may contain one.
+        re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s:/@\"']*:)[^\s\"']+(?P<tail>@)", re.IGNORECASE),
+        rf"\g<head>{MASK}\g<tail>",
+    ),
+    (
+        # A driver takes the end of such a password for a part of the host name.
+        re.compile(r"(?P<head>(?:translate host name|resolve host) [\"'])[^\s\"']*(?P<tail>@)"),
         rf"\g<head>{MASK}\g<tail>",
     ),
     (re.compile(r"\b(?P<head>(?:AKIA|ASIA))[A-Z0-9]{12,}\b"), rf"\g<head>{MASK}"),
@@ -25,7 +32,7 @@ PATTERNS = (
     (re.compile(r"(?P<head>X-Amz-(?:Signature|Security-Token|Credential)=)[^&\s\"']+"), rf"\g<head>{MASK}"),
     (
         re.compile(
-            r"(?P<head>\b(?:password|passwd|pgpassword|secret_access_key|aws_secret_access_key|aws_session_token|secret_key)\b"
+            r"(?P<head>\b\w*(?:password|passwd|_pwd|passphrase|secret_access_key|secret_key|_token)\b"
             r"[\"']?\s*[=:]\s*[\"']?)(?!\*)[^\s\"',;&]{3,}",
             re.IGNORECASE,
         ),
@@ -76,7 +83,13 @@ class Redactor:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
-            return {key: self.data(item) for key, item in value.items()}
+            return {key: MASK if self._tells(value, key) else self.data(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.data(item) for item in value]
         return value
+
+    def _tells(self, data: Mapping[str, Any], key: str) -> bool:
+        """Tell whether an entry, or an environment variable, is a secret by its name; a reference to one is none."""
+        name = data.get("name") if key == "value" else key
+        text = data[key]
+        return isinstance(text, str) and "$" not in text and bool(text and SECRET_NAME.search(str(name)))

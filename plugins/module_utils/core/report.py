@@ -26,6 +26,10 @@ HEADLINES = {
     "recovered": "has recovered",
     "unknown": "could NOT be judged",
 }
+COMMANDS = ("kubectl ", "aws ", "ansible-playbook ")
+"""Lines to copy stay in one piece."""
+
+WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 WORDS = {True: "yes", False: "NO", None: "unknown"}
 
 
@@ -117,7 +121,7 @@ def block(label: str, lines: Iterable[str]) -> list[str]:
     """Set lines behind a label, wrapped and indented."""
     result: list[str] = []
     for line in lines:
-        wrapped = textwrap.wrap(line, WIDTH - 10, break_long_words=False, break_on_hyphens=False) or [""]
+        wrapped = [line] if line.startswith(COMMANDS) else textwrap.wrap(line, WIDTH - 10, **WHOLE_WORDS) or [""]
         result += [f"{'' if result else label:<10}{wrapped[0]}", *(" " * 12 + rest for rest in wrapped[1:])]
     return result
 
@@ -129,10 +133,16 @@ def impact_lines(impact: Mapping[str, Any]) -> list[str]:
 
 
 def do_now(report: Mapping[str, Any]) -> list[str]:
-    lines = [line for cause in report["verdict"]["causes"] for line in cause["next"]]
+    lines = [line for cause in report["verdict"]["causes"] for text in cause["next"] for line in command_apart(text)]
     for step in report["plan"]["steps"]:
         lines += approve(report, step)
     return lines
+
+
+def command_apart(text: str) -> list[str]:
+    """Set a command behind a colon on a line of its own, so that it can be copied."""
+    head, colon, command = text.partition(": ")
+    return [f"{head}:", command] if colon and command.startswith(COMMANDS) else [text]
 
 
 def approve(report: Mapping[str, Any], step: Mapping[str, Any]) -> list[str]:
@@ -188,6 +198,14 @@ def text(report: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *details(report), ""])
 
 
+def ruled_out_lines(verdict: Mapping[str, Any]) -> list[str]:
+    """Name what the same evidence rules out in one line."""
+    grouped: dict[str, list[str]] = {}
+    for item in verdict["ruled_out"]:
+        grouped.setdefault(", ".join(item["by"]), []).append(item["what"])
+    return [f"{', '.join(whats)}: by {by}" for by, whats in grouped.items()]
+
+
 def action_lines(report: Mapping[str, Any]) -> list[str]:
     return [f"{item['step']}: {'changed' if item['changed'] else 'not changed'}" for item in report["actions"]]
 
@@ -201,7 +219,7 @@ def details(report: Mapping[str, Any]) -> list[str]:
         ("Change that would be made", change_lines(steps) + digest),
         ("Explained by it", explained),
         ("Proven by", [key for cause in verdict["causes"] for key in cause["evidence"]]),
-        ("Ruled out", [f"{item['what']}: {', '.join(item['by'])}" for item in verdict["ruled_out"]]),
+        ("Ruled out", ruled_out_lines(verdict)),
         ("Could not be seen", [f"{item['what']}: {item['why']} ({item['needs']})" for item in verdict["unknown"]]),
     )
     lines: list[str] = []
@@ -213,5 +231,5 @@ def details(report: Mapping[str, Any]) -> list[str]:
 
 
 def bullet(entry: str) -> list[str]:
-    wrapped = textwrap.wrap(entry, WIDTH - 4, break_long_words=False, break_on_hyphens=False) or [""]
+    wrapped = textwrap.wrap(entry, WIDTH - 4, **WHOLE_WORDS) or [""]
     return [f"  - {wrapped[0]}", *(f"    {line}" for line in wrapped[1:])]

@@ -67,12 +67,13 @@ def groups_of_address(network_interfaces: Iterable[Mapping[str, Any]], address: 
     ip = ipaddress.ip_address(address)
     found: set[str] = set()
     for interface in network_interfaces:
-        addresses = {item.get("PrivateIpAddress") for item in interface.get("PrivateIpAddresses", [])}
-        addresses.add(interface.get("PrivateIpAddress"))
-        prefixes = [
-            ipaddress.ip_network(item["Ipv4Prefix"], strict=False) for item in interface.get("Ipv4Prefixes", [])
-        ]
-        if address in addresses or any(ip.version == prefix.version and ip in prefix for prefix in prefixes):
+        ranges = [item["PrivateIpAddress"] for item in interface.get("PrivateIpAddresses", [])]
+        ranges += [item["Ipv6Address"] for item in interface.get("Ipv6Addresses", [])]
+        ranges += [item["Ipv4Prefix"] for item in interface.get("Ipv4Prefixes", [])]
+        ranges += [item["Ipv6Prefix"] for item in interface.get("Ipv6Prefixes", [])]
+        ranges += filter(None, [interface.get("PrivateIpAddress")])
+        networks = [ipaddress.ip_network(item, strict=False) for item in ranges]
+        if any(ip.version == network.version and ip in network for network in networks):
             found |= {group["GroupId"] for group in interface.get("Groups", [])}
     return found
 

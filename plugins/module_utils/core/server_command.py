@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SHELLS = frozenset({"sh", "bash", "ash", "dash"})
+SCRIPT_FLAG = re.compile(r"-[a-z]*c[a-z]*")
+OPERATOR = re.compile(r"[;&|]+")
 REFERENCE = re.compile(r"\$\((?P<kube>[A-Za-z_]\w*)\)|\$\{(?P<brace>[A-Za-z_]\w*)\}|\$(?P<plain>[A-Za-z_]\w*)")
 SWITCHES = frozenset(
     {
@@ -73,15 +75,18 @@ class ServerCommand:
 
     def reference(self, option: str) -> tuple[str, Reference] | None:
         """Return the variable and its Secret or ConfigMap when the option's value is only known there."""
-        value = self.options.get(option)
-        if value is None:
-            name = ENVIRONMENT_NAMES.get(option, "")
-            return (name, self.references[name]) if name in self.references else None
-        for match in REFERENCE.finditer(value):
-            name = next(group for group in match.groups() if group)
-            if name in self.references:
-                return name, self.references[name]
-        return None
+        name = ENVIRONMENT_NAMES.get(option, "")
+        if option not in self.options and name in self.references:
+            return name, self.references[name]
+        text = self.setting(option)
+        found = {
+            next(group for group in match.groups() if group): text[match.end() : match.end() + 1]
+            for match in REFERENCE.finditer(text)
+        }
+        known = [name for name in found if name in self.references]
+        # In an address that is put together, the one before the @ holds the password.
+        known.sort(key=lambda name: found[name] != "@")
+        return (known[0], self.references[known[0]]) if known else None
 
 
 def expand(text: str, environment: Mapping[str, str]) -> str:
@@ -96,20 +101,27 @@ def expand(text: str, environment: Mapping[str, str]) -> str:
 def words_of(container: Mapping[str, Any]) -> list[str]:
     """Return the words of a container's command line, with a shell's script split into words."""
     words = [str(word) for word in [*(container.get("command") or []), *(container.get("args") or [])]]
-    if words and words[0].rsplit("/", 1)[-1] in SHELLS:
-        script = next((word for word in words[1:] if not word.startswith("-")), "")
-        try:
-            return shlex.split(script.replace("\\\n", " "))
-        except ValueError:
-            return script.split()
-    return words
+    shell = next((index for index, word in enumerate(words) if word.rsplit("/", 1)[-1] in SHELLS), len(words))
+    flag = next((index for index in range(shell + 1, len(words)) if SCRIPT_FLAG.fullmatch(words[index])), len(words))
+    return split_script(words[flag + 1]) if flag + 1 < len(words) else words
+
+
+def split_script(script: str) -> list[str]:
+    """Split a shell script into words; the operators between its commands are words of their own."""
+    text = script.replace("\\\n", " ")
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|")
+    lexer.whitespace_split, lexer.commenters = True, ""
+    try:
+        return list(lexer)
+    except ValueError:
+        return text.split()
 
 
 def options_of(words: list[str]) -> dict[str, str]:
     """Read long options and MLflow's short ones out of the words that follow ``server``."""
     options: dict[str, str] = {}
     index = 0
-    while index < len(words):
+    while index < len(words) and not OPERATOR.fullmatch(words[index]):
         word = words[index]
         name, has_value, value = word.partition("=")
         name = SHORT_OPTIONS.get(name, name[2:] if name.startswith("--") else "")

@@ -223,8 +223,8 @@ def unseen(evidence: EvidenceSet) -> list[Unknown]:
             entry = Unknown(item.key, "not permitted", item.detail)
         elif item.state is State.UNREACHABLE:
             entry = Unknown(item.key, item.detail or "not reachable", "a route or credentials for it")
-        elif item.state is State.SKIPPED:
-            entry = Unknown(item.key, f"not looked: {item.detail}", "the variable or right that is named")
+        elif item.state is State.SKIPPED and item.what == "probe.pod":
+            entry = Unknown(item.key, f"not looked: {item.detail}", "mlflow_probe_pods or the right that is named")
         else:
             continue
         found.setdefault((item.what, item.detail), entry)
@@ -290,7 +290,9 @@ def judge(results: Iterable[SectionResult], evidence: EvidenceSet, target: Targe
     return Verdict(
         status=status_of(impact, causes, unexplained),
         impact=impact,
-        causes=tuple(sorted(causes, key=lambda cause: (order[BY_ID[cause.finding.id].severity], cause.finding.id))),
+        causes=tuple(
+            sorted(causes, key=lambda cause: (order[BY_ID[cause.finding.id].severity], name_of(cause.finding)))
+        ),
         findings=tuple(findings),
         explained_by=explained_by,
         ruled_out=tuple(ruled_out.values()),

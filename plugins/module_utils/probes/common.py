@@ -14,15 +14,17 @@ import re
 import socket
 import threading
 import time
-from typing import Any, Callable, Sequence
+from collections.abc import Sequence
+from typing import Any, Callable
 
 MASK = "********"
 URI_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^\s:/@\"']*:)\S+(?P<tail>@)", re.IGNORECASE)
 CONNECT_SECONDS = 5.0
+WAKE_SECONDS = 0.25
 
 TEXTS = (
-    (re.compile(r"timed out|timeout expired|ConnectTimeout|ReadTimeout", re.IGNORECASE), "timeout"),
-    (re.compile(r"Connection refused"), "refused"),
+    (re.compile(r"timed out|timeout expired|(?:connect|read) timeout on", re.IGNORECASE), "timeout"),
+    (re.compile(r"Connection refused|Errno 111\b"), "refused"),
     (re.compile(r"Temporary failure in name resolution|Errno -3\b"), "try_again"),
     (re.compile(r"Name or service not known|No address associated|Errno -[25]\b"), "not_found"),
     (re.compile(r"Connection reset|closed the connection unexpectedly|Broken pipe|SSL SYSCALL error: EOF"), "reset"),
@@ -111,6 +113,13 @@ class Record:
         with self._lock:
             self._rows.append({"what": what, "subject": subject, "state": "skipped", "detail": reason})
 
+    def failed(self, *whats: str) -> bool:
+        """Tell whether any finished probe of these kinds had another result than ``ok``."""
+        with self._lock:
+            return any(
+                row["what"] in whats and row["state"] == "ok" and row["value"]["result"] != "ok" for row in self._rows
+            )
+
     def rows(self) -> list[dict[str, Any]]:
         """Return all rows; a row that is still open is a time-out after the seconds that it had."""
         result = []
@@ -125,11 +134,20 @@ class Record:
         return result
 
 
-def run_together(jobs: Sequence[Callable[[], None]], seconds: float) -> None:
-    """Run jobs side by side and return when all have ended or time is up; late ones are left behind."""
+def run_together(
+    jobs: Sequence[Callable[[], None]], seconds: float, enough: Callable[[], bool] = lambda: False
+) -> None:
+    """Run jobs side by side and return when all have ended or time is up; late ones are left behind.
+
+    Args:
+        jobs: what to run.
+        seconds: time limit.
+        enough: asked again and again; when true, the jobs that still run have nothing more to tell.
+    """
     end = time.monotonic() + seconds
     threads = [threading.Thread(target=job, daemon=True) for job in jobs]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(max(0.0, end - time.monotonic()))
+        while thread.is_alive() and time.monotonic() < end and not enough():
+            thread.join(min(WAKE_SECONDS, max(0.0, end - time.monotonic())))

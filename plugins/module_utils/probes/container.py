@@ -114,7 +114,7 @@ def server_environment(found: list[dict[str, Any]]) -> dict[str, str]:
     for process in found:
         if server_words([process]):
             entries = read_text(f"/proc/{process['pid']}/environ").split("\0")
-            environment.update(entry.split("=", 1) for entry in entries if "=" in entry)
+            environment.update(entry.partition("=")[::2] for entry in entries if "=" in entry)
             break
     return environment
 

@@ -53,7 +53,8 @@ def outcome(error: BaseException) -> Failed:
     elif code in MISSING:
         result = "not_found"
     else:
-        result = classify(error)
+        cause = (getattr(error, "kwargs", None) or {}).get("error")  # botocore's own text leaves the reason out
+        result = classify(cause) if isinstance(cause, Exception) else classify(error)
     return Failed(result, text, code=code, operation=operation, message=text)
 
 

@@ -146,7 +146,7 @@ def api(context: Context, result: SectionResult) -> None:
             Finding(
                 "web_server.api_failing",
                 subject(context),
-                f"/health answers 200 but the API does not work: {answer} {str(example.get('body', ''))[:160]}",
+                f"/health answers 200 but the API does not work: {answer} {message_of(str(example.get('body') or ''))}",
                 keys([*failing, *alive]),
                 measured=True,
             )
@@ -180,7 +180,7 @@ def bodies(context: Context, failing: list[Evidence], result: SectionResult) -> 
                 Finding(
                     identifier,
                     object_name,
-                    str(item.value["body"])[:200],
+                    message_of(str(item.value["body"])),
                     (item.key,),
                     flow=SERVER,
                     measured=True,
@@ -191,6 +191,12 @@ def bodies(context: Context, failing: list[Evidence], result: SectionResult) -> 
                     },
                 )
             )
+
+
+def message_of(body: str) -> str:
+    """Return the message of MLflow's error document, or the start of the body."""
+    match = re.search(r'"message":\s*"(?P<text>[^"]{1,160})', body)
+    return match["text"] if match else body[:160]
 
 
 def rejected_hosts(context: Context, result: SectionResult) -> None:

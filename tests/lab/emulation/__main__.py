@@ -12,7 +12,7 @@ import threading
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from tests.lab import aws, certificates, consequences, settings
-from tests.lab.emulation import principals, rds, server
+from tests.lab.emulation import behaviour, principals, server
 from tests.lab.emulation.gateway import Gateway, log_path
 
 ADMINISTRATOR = "lab-administrator"
@@ -33,7 +33,7 @@ def main() -> None:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    rds.install()
+    behaviour.install()
     reconciler = consequences.Reconciler()
     gateway = Gateway(
         DomainDispatcherApplication(create_backend_app),

@@ -26,10 +26,11 @@ def access_denied(service: str, principal: str, action: str, resource: str, reas
     """
     if service == "ec2":
         code = "UnauthorizedOperation"
-        text = f"You are not authorized to perform this operation. User: {principal} is not authorized to perform: {action}"
     else:
-        code = "AccessDeniedException" if service in ("logs", "monitoring") else "AccessDenied"
-        text = f"User: {principal} is not authorized to perform: {action}"
+        code = "AccessDeniedException" if family(service) == "json" else "AccessDenied"
+    text = f"User: {principal} is not authorized to perform: {action}"
+    if service == "ec2":
+        text = f"You are not authorized to perform this operation. {text}"
     where = f" on resource: {resource}" if resource != "*" else ""
     return Failure(code, f"{text}{where} because {reason}", 400 if code == "AccessDeniedException" else 403)
 
@@ -46,9 +47,12 @@ _CODES = {
     ),
     "query": ("SignatureDoesNotMatch", "InvalidClientTokenId", "ExpiredToken", "MissingAuthenticationToken"),
 }
+# Services that answer in XML; CloudWatch and everything newer answers in JSON.
+_QUERY_SERVICES = {"rds", "iam", "sts", "autoscaling", "cloudformation", "elasticache", "elasticloadbalancing", "sns"}
 _KINDS = ("signature", "key", "expired", "unsigned")
 _TEXTS = {
-    "signature": "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
+    "signature": "The request signature we calculated does not match the signature you provided. "
+    "Check your key and signing method.",
     "key": "The security token included in the request is invalid.",
     "expired": "The security token included in the request is expired",
     "unsigned": "Request is missing Authentication Token",
@@ -57,7 +61,9 @@ _TEXTS = {
 
 def family(service: str) -> str:
     """Wire format of a service's errors: ``s3``, ``ec2``, ``json`` or ``query``."""
-    return {"s3": "s3", "ec2": "ec2", "logs": "json", "monitoring": "json"}.get(service, "query")
+    if service in ("s3", "ec2"):
+        return service
+    return "query" if service in _QUERY_SERVICES else "json"
 
 
 def credentials_failure(service: str, kind: str) -> Failure:

@@ -1,7 +1,7 @@
 # Copyright: mlops.mlflow_runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stands in front of moto as in front of AWS: signature check, IAM decision, web identities, a log of every call."""
+"""What stands in front of moto as in front of AWS: signature check, IAM decision, web identities, a log of calls."""
 
 from __future__ import annotations
 
@@ -36,9 +36,7 @@ class Gateway:
         changed: called after a call that is not read-only, with the service's signing name.
     """
 
-    def __init__(
-        self, application: WsgiApplication, log: Path, token_key: str, changed: Callable[[str], None]
-    ) -> None:
+    def __init__(self, application: WsgiApplication, log: Path, token_key: str, changed: Callable[[str], None]) -> None:
         self.application = application
         self.log = log
         self.token_key = token_key
@@ -61,9 +59,10 @@ class Gateway:
                 who["principal"] = self._web_identity(call)
             else:
                 who["access_key_id"] = signature.access_key_id
-                secret_owner = _authenticated(signature, method, path, query, headers, body)
-                who["principal"] = secret_owner.arn
-                _authorize(secret_owner, call)
+                message = signatures.Message(method, path, query, headers, body, call.bucket)
+                principal = _authenticated(signature, message)
+                who["principal"] = principal.arn
+                _authorize(principal, call)
             chunks = self.application(environ, answer)
         except Failure as failure:
             chunks = answer.fail(call.service, failure, method)
@@ -93,7 +92,7 @@ class Gateway:
         found = CODE.search(body)
         error = next(group for group in found.groups() if group).decode() if found else None
         entry = {
-            "at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"),
+            "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
             "service": call.service,
             "action": call.operation,
             "params": calls.without_secrets(call.params),
@@ -114,7 +113,7 @@ class _Answer:
         self.status = 500
 
     def __call__(self, status: str, *args: Any, **kwargs: Any) -> Any:
-        self.status = int(status.split()[0])
+        self.status = int(status.split(maxsplit=1)[0])
         return self.start_response(status, *args, **kwargs)
 
     def fail(self, service: str, failure: Failure, method: str) -> list[bytes]:
@@ -127,18 +126,14 @@ class _Answer:
         return [] if method == "HEAD" else [body]
 
 
-def _authenticated(
-    signature: signatures.Signature, method: str, path: str, query: str, headers: dict[str, str], body: bytes
-) -> principals.Principal:
+def _authenticated(signature: signatures.Signature, message: signatures.Message) -> principals.Principal:
     principal = principals.find(signature.access_key_id, signature.token)
     if principal is None:
         raise errors.credentials_failure(signature.service, "key")
-    if not signatures.is_valid(
-        signature, principal.secret, method=method, path=path, query=query, headers=headers, body=body
-    ):
+    if not signatures.is_valid(signature, principal.secret, message):
         raise errors.credentials_failure(signature.service, "signature")
-    age = datetime.datetime.now(datetime.timezone.utc) - signature.signed_at
-    if principal.expired or (signature.expires is not None and age.total_seconds() > signature.expires):
+    late = signature.deadline is not None and datetime.datetime.now(datetime.UTC) > signature.deadline
+    if principal.expired or late:
         raise errors.credentials_failure(signature.service, "expired")
     return principal
 

@@ -16,7 +16,7 @@ from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.utils import utcnow
 
 from tests.lab import database, postgres, processes, settings
-from tests.lab.emulation import rds
+from tests.lab.emulation import behaviour
 
 NAMESPACE = "AWS/RDS"
 GIBIBYTE = 2**30
@@ -82,7 +82,7 @@ class Collector:
     def collect(self) -> None:
         """Measure once; a stopped server gives no values, as on AWS."""
         for instance in database.instances():
-            described = rds.rds().databases.get(instance.identifier)
+            described = behaviour.rds().databases.get(instance.identifier)
             pid = processes.pid_of(instance.daemon)
             if described is None or pid is None or described.status != "available":
                 self.last.pop(instance.identifier, None)
@@ -101,7 +101,15 @@ def sample(instance: database.DatabaseInstance, pid: int) -> Sample:
     connections, size, reads, read_ms, writes, write_ms = (float(value or 0) for value in row)
     cpu, memory = _usage(pid)
     return Sample(
-        time.monotonic(), int(connections), int(size), cpu, memory, int(reads), read_ms / 1000, int(writes), write_ms / 1000
+        at=time.monotonic(),
+        connections=int(connections),
+        size=int(size),
+        cpu=cpu,
+        memory=memory,
+        reads=int(reads),
+        read_time=read_ms / 1000,
+        writes=int(writes),
+        write_time=write_ms / 1000,
     )
 
 

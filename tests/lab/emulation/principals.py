@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from moto.core.utils import utcnow
 from moto.iam.access_control import AssumedRoleAccessKey, CreateAccessKeyFailure, IAMUserAccessKey
 from moto.iam.models import IAMBackend, Policy, iam_backends
 from moto.s3.models import s3_backends
@@ -65,7 +65,7 @@ def find(access_key_id: str, token: str) -> Principal | None:
         if session is None or role is None:
             return None
         names.add(role.arn)
-        expired = session.expiration.replace(tzinfo=datetime.timezone.utc) <= datetime.datetime.now(datetime.timezone.utc)
+        expired = session.expiration <= utcnow()
         boundary = _managed(role.permissions_boundary_arn) if role.permissions_boundary_arn else None
     policies = [_document(policy) for policy in key.collect_policies()]
     return Principal(key.arn, frozenset(names), key.create_credentials().secret_key, policies, boundary, expired)

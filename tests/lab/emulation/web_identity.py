@@ -1,7 +1,7 @@
 # Copyright: mlops.mlflow_runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What AWS STS checks before AssumeRoleWithWebIdentity: the token, its issuer, its audience, the role's trust policy."""
+"""What AWS STS checks before AssumeRoleWithWebIdentity: token, issuer, audience and the role's trust policy."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def _verified(token: str, public_key: str, provider: Provider) -> Mapping[str, A
             token, public_key, ["RS256"], audience=list(provider.audiences), options={"require": ["exp", "sub", "aud"]}
         )
     except jwt.ExpiredSignatureError as error:
-        raise Refused("ExpiredTokenException", "Token expired: the token must be before the expiration date/time") from error
+        raise Refused("ExpiredTokenException", "Token expired: it is past the expiration date/time") from error
     except jwt.InvalidAudienceError as error:
         raise Refused("InvalidIdentityToken", "Incorrect token audience") from error
     except jwt.PyJWTError as error:
-        raise Refused("InvalidIdentityToken", "Couldn't verify the signature of the token with the provider's keys") from error
+        raise Refused("InvalidIdentityToken", "Couldn't verify the token with the provider's keys") from error

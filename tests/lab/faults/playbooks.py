@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from tests.lab.settings import LabError
 
 TIME_OUT = 300
 SHOWN = 3000
+TIME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ def diagnose(server: servers.Server, report_dir: Path) -> tuple[dict[str, Any], 
 
 
 def reports(report_dir: Path) -> list[Path]:
-    """JSON documents of a report folder, oldest first, without ``latest.json`` and evidence."""
-    found = [path for path in report_dir.glob("*/*.json") if path.stem != "latest" and "." not in path.stem]
+    """JSON documents of a report folder, named by their time, oldest first."""
+    found = [path for path in report_dir.glob("*/*.json") if TIME.fullmatch(path.stem)]
     return sorted(found, key=lambda path: path.name)
 
 

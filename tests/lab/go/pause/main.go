@@ -1,3 +1,7 @@
+// Copyright: mlops.mlflow_runbook contributors
+// GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+// SPDX-License-Identifier: GPL-3.0-or-later
+
 // Command pause holds a pod's namespaces open until it is asked to end.
 package main
 

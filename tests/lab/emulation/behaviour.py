@@ -1,13 +1,15 @@
 # Copyright: mlops.mlflow_runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What moto leaves out of RDS and EC2 and the lab needs: transitional states, their events, address prefixes of ENIs."""
+"""Behaviour of RDS and EC2 that moto leaves out: transitional states, their events, prefixes of interfaces."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from moto.ec2.models import EC2Backend, ec2_backends
+from moto.ec2.models.security_groups import SecurityGroupRule
 from moto.ec2.responses.elastic_network_interfaces import ElasticNetworkInterfaces
 from moto.rds.models import DBInstance, Event, RDSBackend, rds_backends
 
@@ -37,23 +39,12 @@ def ec2() -> EC2Backend:
 def install() -> None:
     """Change moto's classes once, before the first request."""
     Event.EVENT_MAP.update(EVENTS)
-    stop, start, reboot = RDSBackend.stop_db_instance, RDSBackend.start_db_instance, RDSBackend.reboot_db_instance
-
-    def with_status(original: Any, status: str) -> Any:
-        def call(backend: RDSBackend, *args: Any, **kwargs: Any) -> DBInstance:
-            instance: DBInstance = original(backend, *args, **kwargs)
-            instance.status = status
-            return instance
-
-        return call
-
-    changes: dict[str, Any] = {
-        "stop_db_instance": with_status(stop, STOPPING),
-        "start_db_instance": with_status(start, STARTING),
-        "reboot_db_instance": with_status(reboot, REBOOTING),
-    }
-    for name, function in changes.items():
-        setattr(RDSBackend, name, function)
+    for name, status in (
+        ("stop_db_instance", STOPPING),
+        ("start_db_instance", STARTING),
+        ("reboot_db_instance", REBOOTING),
+    ):
+        setattr(RDSBackend, name, _with_status(getattr(RDSBackend, name), status))
     create = ElasticNetworkInterfaces.create_network_interface
 
     def create_network_interface(response: ElasticNetworkInterfaces) -> Any:
@@ -61,4 +52,21 @@ def install() -> None:
         answer.result["NetworkInterface"].ipv4_prefixes = response._get_param("Ipv4Prefixes", [])
         return answer
 
-    setattr(ElasticNetworkInterfaces, "create_network_interface", create_network_interface)  # noqa: B010
+    ElasticNetworkInterfaces.create_network_interface = create_network_interface
+    # AWS finds a rule by its protocol, ports and source; moto also wants its description.
+    SecurityGroupRule.__eq__ = lambda rule, other: _identity(rule) == _identity(other)
+
+
+def _with_status(operation: Callable[..., DBInstance], status: str) -> Callable[..., DBInstance]:
+    def call(*args: Any, **kwargs: Any) -> DBInstance:
+        instance = operation(*args, **kwargs)
+        instance.status = status
+        return instance
+
+    return call
+
+
+def _identity(rule: SecurityGroupRule) -> tuple[Any, ...]:
+    source = rule.source_group.get("GroupId") or rule.source_group.get("GroupName")
+    cidr = rule.ip_range.get("CidrIp") or rule.ip_range.get("CidrIpv6")
+    return (rule.ip_protocol, rule.from_port, rule.to_port, cidr, source, rule.prefix_list_id)

@@ -1,0 +1,101 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names, ports and HTTP against a server of our own on the loopback address."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.probes import common, network, web
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path == "/slow":
+            threading.Event().wait(2)
+        self.send_response(403 if self.headers["Host"] == "evil" else 200)
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Set-Cookie", "session=1")
+        self.end_headers()
+        self.wfile.write((self.path + " " + self.headers.get("Authorization", "") + " " + "x" * 1000).encode())
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def result_of(record: common.Record) -> dict[str, Any]:
+    return dict(record.rows()[0]["value"])
+
+
+def test_tcp(port: int, closed_port: int) -> None:
+    record = common.Record()
+    assert network.tcp(record, "127.0.0.1", port)
+    assert result_of(record)["address"] == "127.0.0.1"
+    record = common.Record()
+    assert not network.tcp(record, "127.0.0.1", closed_port)
+    assert {key: result_of(record)[key] for key in ("result", "address", "attempts")} == {
+        "result": "refused",
+        "address": "127.0.0.1",
+        "attempts": 1,
+    }
+
+
+def test_a_new_pod_is_given_time(closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "PAUSE_SECONDS", 0.05)
+    record = common.Record()
+    network.tcp(record, "127.0.0.1", closed_port, settle_seconds=0.3)
+    assert result_of(record)["attempts"] > 2
+
+
+def test_resolve() -> None:
+    assert network.resolve("127.0.0.1") == {"addresses": ["127.0.0.1"]}
+
+
+@pytest.mark.parametrize(("reply", "value"), [(b"N", {"offered": False})])
+def test_a_database_without_tls(reply: bytes, value: dict[str, Any]) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(reply)
+        assert network.postgresql_tls(ours, "db") == value
+        assert theirs.recv(8) == network.POSTGRESQL_SSL_REQUEST
+
+
+def test_request(port: int) -> None:
+    url = f"http://127.0.0.1:{port}/api?max_results=1"
+    value = web.request(url, "", {"Authorization": "Bearer x"}, 5)
+    assert value["status"] == 200
+    assert value["headers"].keys() == {"server", "x-content-type-options"}
+    assert value["body"].startswith("/api?max_results=1 Bearer x")
+    assert len(value["body"]) == 600
+    assert value["host_header"] == f"127.0.0.1:{port}"
+    assert web.request(url, "evil", {}, 5)["status"] == 403
+
+
+def test_a_slow_answer_is_a_time_out(port: int) -> None:
+    record = common.Record()
+    item = {"subject": "url", "url": f"http://127.0.0.1:{port}/slow", "host_header": "", "headers": {}, "seconds": 0.2}
+    web.probe(record, item)
+    assert result_of(record)["result"] == "timeout"
