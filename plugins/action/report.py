@@ -15,7 +15,7 @@ from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.baseline import record
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import EvidenceSet
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import text
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import Settings
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import SECTIONS, Settings
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import read_settings, utc_now
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.html import page
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import (
@@ -89,8 +89,10 @@ def publish(run: Run, report: dict[str, Any], settings: Settings) -> str:
     evidence = run.evidence()
     write_whole(folder / f"{stem}.evidence.json", evidence)
     history = History(folder)
-    if report["verdict"]["status"] == "healthy" and not report["verdict"]["causes"]:
-        history.save_baseline(record(EvidenceSet.from_json(evidence), report["started"]))
+    baseline = record(EvidenceSet.from_json(evidence), report["started"])
+    complete = set(settings.sections) == set(SECTIONS) and baseline["security_groups"]
+    if report["verdict"]["status"] == "healthy" and not report["verdict"]["causes"] and complete:
+        history.save_baseline(baseline)
     if report["plan"]["steps"] and report["outcome"] is None:
         history.issue(report["plan"]["digest"], utc_now())
     return str(Path(folder) / f"{stem}.json")

@@ -14,7 +14,6 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.collect.run import Collected, collect
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core import baseline
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.guards import Policy
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.plan import STEPS, Plan, make_plan
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import (
@@ -65,7 +64,7 @@ def read_settings(action: Any, task_vars: Mapping[str, Any], *, writes: bool) ->
         if unknown:
             raise SettingsError("mlflow_allowed_steps", unknown[0], "any of " + ", ".join(sorted(STEPS)))
     except SettingsError as error:
-        raise AnsibleActionFail(str(error)) from error
+        raise AnsibleActionFail(str(error)) from None
     return settings
 
 
@@ -107,7 +106,3 @@ def diagnose(settings: Settings) -> Diagnosis:
         plan=plan_document(plan, policy),
     )
     return Diagnosis(collected, analysis, plan, policy, history, report)
-
-
-def healthy_baseline(diagnosis: Diagnosis) -> dict[str, Any]:
-    return baseline.record(diagnosis.collected.evidence, diagnosis.report["started"])

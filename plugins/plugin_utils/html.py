@@ -15,7 +15,9 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report i
     change_lines,
     do_now,
     impact_lines,
+    ruled_out_lines,
     short_time,
+    unknown_lines,
 )
 from jinja2 import Environment
 
@@ -37,5 +39,7 @@ def page(report: Mapping[str, Any]) -> str:
         impact=impact_lines(report["verdict"]["impact"]),
         do_now=do_now(report),
         changes=change_lines(report["plan"]["steps"]),
+        ruled_out=ruled_out_lines(report["verdict"]),
+        unknown=unknown_lines(report["verdict"]),
         short_time=short_time,
     )

@@ -8,82 +8,21 @@ Runs inside the emulation's process, which sits in the lab's network namespace.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from tests.lab import database, network
+from tests.lab import database, packet_filter
 from tests.lab.emulation import behaviour, metrics
 
-CHAIN = "LAB-SECURITY-GROUPS"
-# mangle PREROUTING sees every packet once conntrack knows its state and before any address translation; neither
-# kube-proxy nor the network policy enforcer has rules there that could let a packet past this filter.
-TABLE = "mangle"
 INTERVAL = 1.0
 METRICS_INTERVAL = 15.0
 # AWS takes minutes for a transition; long enough here that a reader can meet the status in between.
 TRANSITION_SECONDS = 3.0
 
 log = logging.getLogger(__name__)
-Permission = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Target:
-    """A protected address and the security groups in front of it."""
-
-    address: str
-    groups: tuple[str, ...]
-
-
-def filter_rules(
-    targets: Sequence[Target], ingress: Mapping[str, Sequence[Permission]], members: Mapping[str, Sequence[str]]
-) -> str:
-    """Rules in ``iptables-restore`` format that let through to each target what its security groups allow.
-
-    New connections only: what is established stays, and what is not allowed is dropped without an answer, as AWS does.
-
-    Args:
-        targets: protected addresses.
-        ingress: group id to its ``IpPermissions`` in the shape of DescribeSecurityGroups.
-        members: group id to the networks (CIDR) of the interfaces that carry the group.
-    """
-    lines = [f"*{TABLE}", f":{CHAIN} - [0:0]"]
-    lines.append(f"-A {CHAIN} -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN")
-    lines.append(f"-A {CHAIN} -i lo -j RETURN")
-    for target in targets:
-        allowed = {
-            f"-A {CHAIN} -s {source} -d {target.address}{protocol} -j RETURN"
-            for group in target.groups
-            for permission in ingress.get(group, ())
-            for protocol in _protocol(permission)
-            for source in _sources(permission, members)
-        }
-        lines += sorted(allowed)
-        lines.append(f"-A {CHAIN} -d {target.address} -j DROP")
-    return "\n".join([*lines, "COMMIT", ""])
-
-
-def _protocol(permission: Permission) -> list[str]:
-    name = str(permission["IpProtocol"])
-    if name == "-1":
-        return [""]
-    if name not in ("tcp", "udp"):
-        return [f" -p {name}"]
-    return [f" -p {name} --dport {permission['FromPort']}:{permission['ToPort']}"]
-
-
-def _sources(permission: Permission, members: Mapping[str, Sequence[str]]) -> Iterable[str]:
-    yield from (entry["CidrIp"] for entry in permission.get("IpRanges", ()))
-    for pair in permission.get("UserIdGroupPairs", ()):
-        networks = (ipaddress.IPv4Network(member) for member in members.get(pair["GroupId"], ()))
-        yield from (str(network) for network in ipaddress.collapse_addresses(networks))
-
-
 def current_rules() -> str:
     """Rules for the state that the emulation describes now."""
     groups = [group for by_id in list(behaviour.ec2().groups.values()) for group in list(by_id.values())]
@@ -94,16 +33,41 @@ def current_rules() -> str:
         networks += [entry["Ipv4Prefix"] for entry in getattr(interface, "ipv4_prefixes", [])]
         for group in interface.group_set:
             members.setdefault(group.id, []).extend(networks)
+    return packet_filter.rules(_targets(), ingress, members)
+
+
+def _targets() -> list[packet_filter.Target]:
     described = dict(behaviour.rds().databases)
-    targets = [
-        Target(instance.address, tuple(described[instance.identifier].vpc_security_group_ids))
+    subnets = {interface.private_ip_address: interface.subnet_id for interface in list(behaviour.ec2().enis.values())}
+    entries = {
+        association.subnet_id: tuple(_entry(entry) for entry in acl.entries)
+        for acl in list(behaviour.ec2().network_acls.values())
+        for association in acl.associations
+    }
+    return [
+        packet_filter.Target(
+            instance.address,
+            tuple(described[instance.identifier].vpc_security_group_ids),
+            entries.get(subnets.get(instance.address), ()),
+        )
         for instance in database.instances()
         if instance.identifier in described
     ]
-    return filter_rules(targets, ingress, members)
 
 
-def _permission(view: Any) -> Permission:
+def _entry(entry: Any) -> packet_filter.Entry:
+    ports = {"From": entry.port_range_from, "To": entry.port_range_to} if entry.port_range_from else None
+    return {
+        "RuleNumber": entry.rule_number,
+        "Protocol": entry.protocol,
+        "RuleAction": entry.rule_action,
+        "Egress": entry.egress,
+        "CidrBlock": entry.cidr_block,
+        "PortRange": ports,
+    }
+
+
+def _permission(view: Any) -> packet_filter.Permission:
     return {
         "IpProtocol": view.ip_protocol,
         "FromPort": view.from_port,
@@ -111,13 +75,6 @@ def _permission(view: Any) -> Permission:
         "IpRanges": view.ip_ranges,
         "UserIdGroupPairs": view.user_id_group_pairs,
     }
-
-
-def prepare_filter() -> None:
-    """Hook the chain into the packet filter once."""
-    network.iptables_restore(f"*{TABLE}\n:{CHAIN} - [0:0]\nCOMMIT\n")
-    if f"-j {CHAIN}" not in network.iptables("-t", TABLE, "-S", "PREROUTING"):
-        network.iptables("-t", TABLE, "-I", "PREROUTING", "-j", CHAIN)
 
 
 class Reconciler:
@@ -130,7 +87,7 @@ class Reconciler:
 
     def start(self) -> None:
         """Start the threads."""
-        prepare_filter()
+        packet_filter.prepare()
         self._loop(self.reconcile, self._wait)
         self._loop(metrics.Collector().collect, lambda: time.sleep(METRICS_INTERVAL))
 
@@ -143,7 +100,7 @@ class Reconciler:
         """Bring packet filter and processes up to date."""
         rules = current_rules()
         if rules != self.applied:
-            network.iptables_restore(rules)
+            packet_filter.apply(rules)
             self.applied = rules
         for identifier, instance in list(behaviour.rds().databases.items()):
             if instance.status in TRANSITIONS and identifier not in self.busy:

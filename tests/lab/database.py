@@ -208,8 +208,7 @@ def remove_instance(identifier: str) -> None:
 
 def _remove_files(instance: DatabaseInstance) -> None:
     processes.stop(_holder(instance.identifier))
-    postgres.stop(instance.daemon)
-    shutil.rmtree(instance.folder)
+    postgres.remove(instance.daemon, instance.folder)
     if network.exists():
         network.remove_address(instance.address)
 

@@ -44,10 +44,11 @@ def require(holds: bool, text: str) -> None:
 
 
 def rule_present(server: servers.Server) -> bool:
-    """Whether the database's security group lets anything in to its port."""
+    """Whether the database's security group lets another group, that of the nodes, in to its port."""
     group = server.database["security_group_id"]
     described = cloud.admin("ec2").describe_security_groups(GroupIds=[group])["SecurityGroups"][0]
-    return any(rule.get("FromPort") == server.database["port"] for rule in described["IpPermissions"])
+    rules = [rule for rule in described["IpPermissions"] if rule.get("FromPort") == server.database["port"]]
+    return any(rule["UserIdGroupPairs"] for rule in rules)
 
 
 def copy_newest(reports: Path, name: str) -> None:
@@ -67,10 +68,13 @@ def text_of(reports: Path) -> str:
 
 
 def working_server() -> servers.Server:
-    """The server with its client, after whatever an earlier run left behind."""
+    """The server with its client; one that an earlier run left broken is made anew."""
     if SERVER in injections.current():
         phases.restore_by_name(SERVER)
     server = servers.add(SERVER)
+    if not rule_present(server):
+        servers.remove(SERVER)
+        server = servers.add(SERVER)
     clients.add(SERVER)
     seen = clients.wait(SERVER, ok=True, timeout=60, rounds=2)
     print(f"    {server.tracking_uri}: the client logged a run in {seen[-1]['seconds']} s")

@@ -60,6 +60,7 @@ def up() -> None:
             remains.clear()
         from tests.lab import cloud, cluster, noise
 
+        remains.remember()
         network.up()
         cluster.start()
         _together(cluster.wait_for_system_pods, partial(_start_cloud, cloud.up))

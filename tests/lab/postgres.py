@@ -125,6 +125,17 @@ def stop(name: str, timeout: float = 10.0) -> None:
     processes.stop(name)
 
 
+def remove(name: str, folder: Path) -> None:
+    """Stop the daemon ``name`` and delete its folder, with the shared memory that a killed server leaves behind."""
+    stop(name)
+    record = folder / "data" / "postmaster.pid"
+    if record.exists():
+        segment = record.read_text(encoding="utf-8").splitlines()[6:7]
+        if segment:
+            processes.run(["ipcrm", "-m", segment[0].split()[1]], check=False)
+    shutil.rmtree(folder)
+
+
 def connect(folder: Path, database: str, user: str = SUPERUSER) -> psycopg.Connection:
     """A connection over the local socket of a cluster, autocommit; usable from the host."""
     return psycopg.connect(

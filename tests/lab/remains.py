@@ -23,6 +23,7 @@ CNI_RESULTS = Path("/var/lib/cni/results")
 CONTAINER_LOGS = Path("/var/log/containers")
 SHIM_SOCKETS = Path("/run/containerd/s")
 DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
+STATE_LINK = "state"
 SHARED_MEMORY_LINE = 6
 GRACE_SECONDS = 5.0
 KILL_SECONDS = 20.0
@@ -60,8 +61,21 @@ def mounts() -> list[str]:
     return found[::-1]
 
 
+def remember() -> None:
+    """Note where this lab's state is, for a ``clear`` that is run with other XDG folders."""
+    (settings.socket_dir() / STATE_LINK).symlink_to(settings.state_dir())
+
+
 def clear() -> None:
     """End every process of the lab, undo every mount, delete namespace, control groups and state."""
+    link = Path("/run") / settings.NETWORK_NAMESPACE / STATE_LINK
+    if link.is_symlink() and link.readlink() != settings.state_dir():
+        with settings.state_at(link.readlink()):
+            _clear()
+    _clear()
+
+
+def _clear() -> None:
     _end_processes()
     for point in mounts():
         processes.run(["umount", "--lazy", point], check=False)

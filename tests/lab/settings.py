@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -73,6 +75,20 @@ def state_dir() -> Path:
     """Folder of the running lab; it is deleted by ``down``."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "mlops-mlflow-runbook" / "lab"
+
+
+@contextmanager
+def state_at(path: Path) -> Iterator[None]:
+    """Let ``state_dir`` be ``path``, which is one of some other XDG folder, for a while."""
+    before = os.environ.get("XDG_STATE_HOME")
+    os.environ["XDG_STATE_HOME"] = str(path.parent.parent)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["XDG_STATE_HOME"]
+        else:
+            os.environ["XDG_STATE_HOME"] = before
 
 
 def _folder(name: str) -> Path:

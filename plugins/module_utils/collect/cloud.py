@@ -219,10 +219,10 @@ class CloudCollector:
     def _role(self, role: str) -> list[Evidence]:
         seen = self.reader.call("iam", "get_role", RoleName=role)
         facts = seen.value["Role"] if seen.seen else None
-        policies = self._policies(role, facts or {})
+        policies = seen if seen.state is State.ABSENT else self._policies(role, facts or {})
         return [
             self._note("role", role, Observation(seen.state, facts, seen.detail)),
-            self._note("role_policies", role, seen if seen.state is State.ABSENT else policies),
+            self._note("role_policies", role, policies),
         ]
 
     def _policies(self, role: str, facts: Mapping[str, Any]) -> Observation:

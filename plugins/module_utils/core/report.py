@@ -128,7 +128,7 @@ def block(label: str, lines: Iterable[str]) -> list[str]:
 
 def impact_lines(impact: Mapping[str, Any]) -> list[str]:
     capabilities = " · ".join(f"{name} {WORDS[impact[name]]}" for name in ("reads", "writes", "artifacts", "registry"))
-    lost = [f"not reachable from: {', '.join(impact['sources'])}"] if impact["sources"] else []
+    lost = [f"not served: workloads in namespace {', '.join(impact['sources'])}"] if impact["sources"] else []
     return [capabilities, *lost]
 
 
@@ -178,7 +178,7 @@ def cause_lines(report: Mapping[str, Any]) -> list[str]:
     if verdict["status"] == "healthy":
         return ["none; the server answers API calls that use its database"]
     first = verdict["unknown"][0] if verdict["unknown"] else {"what": "nothing was seen", "why": "no evidence"}
-    return [f"not found: {first['what']} ({first['why']})"]
+    return [f"not known: {first['what']} ({first['why']})"]
 
 
 def text(report: Mapping[str, Any]) -> str:
@@ -206,6 +206,14 @@ def ruled_out_lines(verdict: Mapping[str, Any]) -> list[str]:
     return [f"{', '.join(whats)}: by {by}" for by, whats in grouped.items()]
 
 
+def unknown_lines(verdict: Mapping[str, Any]) -> list[str]:
+    """Name what the same obstacle hides in one line."""
+    grouped: dict[str, list[str]] = {}
+    for item in verdict["unknown"]:
+        grouped.setdefault(f"{item['why']}; needs {item['needs']}", []).append(item["what"])
+    return [f"{', '.join(whats)}: {obstacle}" for obstacle, whats in grouped.items()]
+
+
 def action_lines(report: Mapping[str, Any]) -> list[str]:
     return [f"{item['step']}: {'changed' if item['changed'] else 'not changed'}" for item in report["actions"]]
 
@@ -220,7 +228,7 @@ def details(report: Mapping[str, Any]) -> list[str]:
         ("Explained by it", explained),
         ("Proven by", [key for cause in verdict["causes"] for key in cause["evidence"]]),
         ("Ruled out", ruled_out_lines(verdict)),
-        ("Could not be seen", [f"{item['what']}: {item['why']} ({item['needs']})" for item in verdict["unknown"]]),
+        ("Could not be seen", unknown_lines(verdict)),
     )
     lines: list[str] = []
     for title, entries in sections:

@@ -62,8 +62,6 @@ class Settings:
     fail_on: str = "none"
     settle_seconds: int = 10
     verify_seconds: int = 180
-    cooldown_seconds: int = 3600
-    attempts: int = 1
     check_mode: bool = False
     kubernetes: Mapping[str, Any] = field(default_factory=dict, repr=False)
     aws: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -75,8 +73,6 @@ RANGES = {
     "timeout_seconds": (10, 600),
     "settle_seconds": (0, 600),
     "verify_seconds": (10, 3600),
-    "cooldown_seconds": (60, 86400),
-    "attempts": (1, 10),
 }
 TEXTS = tuple(
     name
@@ -107,8 +103,8 @@ def to_int(name: str, value: Any, lowest: int, highest: int) -> int:
         raise SettingsError(name, value, expected)
     try:
         number = int(str(value).strip())
-    except ValueError as error:
-        raise SettingsError(name, value, expected) from error
+    except ValueError:
+        raise SettingsError(name, value, expected) from None
     if not lowest <= number <= highest:
         raise SettingsError(name, value, expected)
     return number

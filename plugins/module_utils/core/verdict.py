@@ -222,7 +222,7 @@ def unseen(evidence: EvidenceSet) -> list[Unknown]:
         if item.state is State.FORBIDDEN:
             entry = Unknown(item.key, "not permitted", item.detail)
         elif item.state is State.UNREACHABLE:
-            entry = Unknown(item.key, item.detail or "not reachable", "a route or credentials for it")
+            entry = Unknown(item.key, item.detail or "not reachable", "a route to it or credentials for it")
         elif item.state is State.SKIPPED and item.what == "probe.pod":
             entry = Unknown(item.key, f"not looked: {item.detail}", "mlflow_probe_pods or the right that is named")
         else:

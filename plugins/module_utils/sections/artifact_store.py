@@ -242,7 +242,7 @@ def role_policies(context: Context, result: SectionResult) -> None:
             facts={
                 "role": context.target.role_name,
                 "actions": actions,
-                "resource": missing[0][1],
+                "resource": f"arn:aws:s3:::{context.target.bucket}/*",
                 "denied": [action for action, _ in missing],
             },
         )

@@ -18,6 +18,7 @@ from ..core.workload import current_pods, is_ready, probes_from_server, result_o
 WINDOW = timedelta(minutes=15)
 """Errors older than this belong to another incident unless the container that wrote them ended."""
 
+EXCERPT = 120
 FLOWS = {"database": TO_DATABASE, "artifact": TO_OBJECT_STORAGE}
 API_PATHS = ("/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
 
@@ -70,7 +71,9 @@ def matches(context: Context) -> Iterator[Match]:
             for signature in SIGNATURES:
                 found = signature.pattern.search(line["text"])
                 if found:
-                    yield Match(signature, item, line.get("at", ""), line["text"], found.groupdict())
+                    yield Match(
+                        signature, item, line.get("at", ""), line["text"][found.start() :][:EXCERPT], found.groupdict()
+                    )
                     break
 
 
@@ -160,13 +163,13 @@ def finding_of(context: Context, identifier: str, group: list[Match]) -> Finding
     return Finding(
         identifier,
         subject,
-        f"the log says {count}: {last.text.strip()[-200:]}",
+        f"the log says {count}: {last.text.strip()}",
         tuple(dict.fromkeys(match.evidence.key for match in group)),
         flow=next((flow for word, flow in FLOWS.items() if word in identifier), SERVER),
         since=first.at or None,
         configured=section != "logs",
         measured=True,
-        facts={"error": error or last.text.strip()[-160:], "count": len(group)},
+        facts={"error": error or last.text.strip(), "count": len(group)},
     )
 
 

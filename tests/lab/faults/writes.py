@@ -22,17 +22,19 @@ STEP_WRITES = {
 }
 
 
-def entries(path: Path, begin: datetime, end: datetime, key: str) -> Iterator[dict[str, Any]]:
-    """Lines of a JSON lines file whose time ``key`` lies in the period; a line being written is left out."""
+def entries(path: Path, who: str) -> Iterator[dict[str, Any]]:
+    """Lines of a JSON lines file that name ``who``; a line being written is left out."""
     if not path.exists():
         return
     with path.open(encoding="utf-8") as file:
         for line in file:
-            if not line.endswith("\n"):
-                return
-            entry = json.loads(line)
-            if begin <= datetime.fromisoformat(entry[key].replace("Z", "+00:00")) <= end:
-                yield entry
+            if who in line and line.endswith("\n"):
+                yield json.loads(line)
+
+
+def within(moment: str, begin: datetime, end: datetime) -> bool:
+    """Whether an ISO 8601 moment lies in a period."""
+    return begin <= datetime.fromisoformat(moment.replace("Z", "+00:00")) <= end
 
 
 def kubernetes_writes(
@@ -40,27 +42,25 @@ def kubernetes_writes(
 ) -> list[dict[str, Any]]:
     """Write requests of ``user`` in the period, but for those in the namespaces ``elsewhere``.
 
-    Each: ``verb``, ``resource`` (with its subresource), ``namespace``, ``name``, ``code``.
+    Each: ``verb``, ``resource`` (with its subresource), ``namespace``, ``name``, ``own``: whether the object is one
+    that this user created, at any time.
     """
-    found = []
-    for entry in entries(audit_log, begin, end, "requestReceivedTimestamp"):
+    found, created = [], set()
+    for entry in entries(audit_log, user):
         reference = entry.get("objectRef", {})
         if entry.get("stage") != "ResponseComplete" or entry["user"].get("username") != user:
             continue
         is_exec = reference.get("subresource") in EXEC
         if (entry["verb"] in READING_VERBS and not is_exec) or reference.get("apiGroup") in REVIEWS:
             continue
-        if reference.get("namespace") in elsewhere:
+        what = (reference.get("resource"), reference.get("namespace", ""), reference.get("name", ""))
+        if entry["verb"] == "create":
+            created.add(what)
+        if what[1] in elsewhere or not within(entry["requestReceivedTimestamp"], begin, end):
             continue
-        found.append(
-            {
-                "verb": entry["verb"],
-                "resource": "/".join(filter(None, (reference.get("resource"), reference.get("subresource")))),
-                "namespace": reference.get("namespace", ""),
-                "name": reference.get("name", ""),
-                "code": entry.get("responseStatus", {}).get("code"),
-            }
-        )
+        resource = "/".join(filter(None, (what[0], reference.get("subresource"))))
+        write = {"verb": entry["verb"], "resource": resource, "namespace": what[1], "name": what[2]}
+        found.append(write | {"own": what in created})
     return found
 
 
@@ -73,8 +73,9 @@ def aws_writes(
     """
     return [
         f"{entry['service']}:{entry['action']}"
-        for entry in entries(calls, begin, end, "at")
+        for entry in entries(calls, principal)
         if not entry["read_only"]
+        and within(entry["at"], begin, end)
         and entry.get("principal") == principal
         and not elsewhere & {str(value) for value in entry["params"].values()}
     ]
@@ -83,13 +84,10 @@ def aws_writes(
 def forbidden(kubernetes: list[dict[str, Any]], aws: list[str], steps: list[str]) -> list[str]:
     """Writes beyond probe pods and execs, and beyond what ``steps`` (those of a repair) are there to do, in words."""
     allowed_aws = frozenset().union(*(STEP_WRITES.get(step, frozenset()) for step in steps))
-    created = {one["name"] for one in kubernetes if one["verb"] == "create" and one["resource"] == "pods"}
     result = [f"aws {action}" for action in aws if action not in allowed_aws]
     for one in kubernetes:
-        action = (one["verb"], one["resource"])
-        probe = action in PROBE_PODS and one["name"] in created
+        probe = one["own"] and (one["verb"], one["resource"]) in PROBE_PODS
         kept = bool(steps) and one["resource"] in BOOKKEEPING
-        if probe or kept or one["resource"] in {f"pods/{way}" for way in EXEC}:
-            continue
-        result.append(f"{one['verb']} {one['resource']} {one['namespace']}/{one['name']}")
+        if not (probe or kept or one["resource"] in {f"pods/{way}" for way in EXEC}):
+            result.append(f"{one['verb']} {one['resource']} {one['namespace']}/{one['name']}")
     return result

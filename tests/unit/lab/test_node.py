@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.lab import cli, host, kube, registry
+from tests.lab import cli, host, kube, registry, settings
 from tests.lab.settings import LabError
 
 
@@ -109,3 +110,11 @@ def test_a_setting_of_the_command_line_keeps_its_type() -> None:
 def test_a_problem_is_one_sentence_and_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["env"]) == 1
     assert capsys.readouterr().err.startswith("lab: the lab is not up")
+
+
+def test_the_state_of_another_xdg_folder_can_be_named_for_a_while(tmp_path: Path) -> None:
+    before = settings.state_dir()
+    other = tmp_path / "other" / "mlops-mlflow-runbook" / "lab"
+    with settings.state_at(other):
+        assert settings.state_dir() == other
+    assert settings.state_dir() == before

@@ -58,6 +58,11 @@ def test_deleting_somebody_elses_pod_or_patching_is_forbidden(tmp_path: Path) ->
     assert forbidden(tmp_path, entries) == ["delete pods one/mlflow-abc", "patch deployments one/mlflow"]
 
 
+def test_a_probe_pod_of_an_earlier_run_may_be_deleted(tmp_path: Path) -> None:
+    early = audit("create", "pods", "probe-1") | {"requestReceivedTimestamp": "2026-01-01T11:59:59Z"}
+    assert forbidden(tmp_path, [early, audit("delete", "pods", "probe-1")]) == []
+
+
 def test_other_servers_users_and_times_do_not_count(tmp_path: Path) -> None:
     late = audit("patch", "deployments", "mlflow") | {"requestReceivedTimestamp": "2026-01-01T12:01:30Z"}
     other = audit("patch", "deployments", "mlflow") | {"user": {"username": "admin"}}

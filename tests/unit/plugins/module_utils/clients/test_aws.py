@@ -10,10 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ConnectTimeoutError, NoCredentialsError, NoRegionError
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients import aws
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.calls import Deadline, Observation
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import State
+from botocore.exceptions import ClientError, ConnectTimeoutError, NoCredentialsError, NoRegionError
 
 
 def client_error(code: str) -> ClientError:
@@ -41,7 +41,7 @@ def test_translate(failure: Exception, state: State, detail: str) -> None:
 
 
 def test_answers_become_plain_json() -> None:
-    at = datetime.datetime(2026, 11, 22, 1, 2, 3, tzinfo=datetime.timezone.utc)
+    at = datetime.datetime(2026, 11, 22, 1, 2, 3, tzinfo=datetime.UTC)
     assert aws.to_json({"At": at, "List": ({"A": 1},), "ResponseMetadata": {}}) == {
         "At": "2026-11-22T01:02:03Z",
         "List": [{"A": 1}],

@@ -9,13 +9,13 @@ import base64
 import datetime
 
 import pytest
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients import certificates
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients import certificates
 
-UNTIL = datetime.datetime(2030, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)
+UNTIL = datetime.datetime(2030, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 
 
 def certificate(names: list[str]) -> str:

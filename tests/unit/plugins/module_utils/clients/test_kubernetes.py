@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients import kubernetes as client
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.calls import CallFailed, Deadline, Observation
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.calls import (
+    CallFailed,
+    Deadline,
+    Observation,
+)
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import State
 
 DENIED = json.dumps(
@@ -59,7 +63,9 @@ def test_translate_exception(text: str, reason: str) -> None:
 @pytest.fixture
 def reader(monkeypatch: pytest.MonkeyPatch) -> client.ClusterReader:
     """A reader whose connection is never used."""
-    monkeypatch.setattr(client.core_client, "_create_configuration", lambda auth: client.kubernetes.client.Configuration())
+    monkeypatch.setattr(
+        client.core_client, "_create_configuration", lambda auth: client.kubernetes.client.Configuration()
+    )
     return client.ClusterReader({"host": "https://127.0.0.1:1", "api_key": "secret-token"}, Deadline(5))
 
 
@@ -100,7 +106,9 @@ def test_calls_are_counted_and_bounded(reader: client.ClusterReader, monkeypatch
     assert ("fieldSelector", "a=b") in given["query_params"]
 
 
-def test_nothing_is_asked_without_time_but_removals(monkeypatch: pytest.MonkeyPatch, reader: client.ClusterReader) -> None:
+def test_nothing_is_asked_without_time_but_removals(
+    monkeypatch: pytest.MonkeyPatch, reader: client.ClusterReader
+) -> None:
     asked: list[str] = []
 
     def request(method: str, url: str, **more: Any) -> Any:
@@ -131,11 +139,11 @@ def test_failed_requests(
     assert reader.get("/version", "version").state is state
 
 
-def test_a_log_that_does_not_exist_yet_is_absent(
-    reader: client.ClusterReader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_log_that_does_not_exist_yet_is_absent(reader: client.ClusterReader, monkeypatch: pytest.MonkeyPatch) -> None:
     def request(*args: Any, **more: Any) -> Any:
-        raise CallFailed(client.translate(400, '{"message": "container is waiting to start"}', "get", "pods/log", "mlflow"))
+        raise CallFailed(
+            client.translate(400, '{"message": "container is waiting to start"}', "get", "pods/log", "mlflow")
+        )
 
     monkeypatch.setattr(reader, "_request", request)
     assert reader.pod_log("mlflow", "a", "mlflow", previous=True).state is State.ABSENT
@@ -175,7 +183,10 @@ class Socket:
     ("ending", "problem"),
     [
         ('{"status": "Success"}', ""),
-        ('{"status": "Failure", "message": "command terminated with exit code 1"}', "command terminated with exit code 1"),
+        (
+            '{"status": "Failure", "message": "command terminated with exit code 1"}',
+            "command terminated with exit code 1",
+        ),
         ("", "connection ended early"),
     ],
 )

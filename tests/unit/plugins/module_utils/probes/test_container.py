@@ -75,7 +75,11 @@ def test_backend_uri(reference: str) -> None:
         ("postgresql+psycopg2://u:p@db:5433/mlflow?sslmode=require", {}, ("db", "5433", "u", "p", "mlflow")),
         ("postgresql://u:p@[::1]/mlflow", {}, ("::1", "5432", "u", "p", "mlflow")),
         ("postgresql://u:p@w@db/mlflow", {}, ("w@db", "5432", "u", "p", "mlflow")),
-        ("postgresql://", {"PGHOST": "db", "PGUSER": "u", "PGPASSWORD": "p", "PGDATABASE": "m"}, ("db", "5432", "u", "p", "m")),
+        (
+            "postgresql://",
+            {"PGHOST": "db", "PGUSER": "u", "PGPASSWORD": "p", "PGDATABASE": "m"},
+            ("db", "5432", "u", "p", "m"),
+        ),
         ("sqlite:///mlflow.db", {"PGHOST": "db"}, ("", "", "", "", "mlflow.db")),
         ("", {}, ("", "", "", "", "")),
     ],

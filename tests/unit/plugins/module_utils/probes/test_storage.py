@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, NoCredentialsError
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.probes import common, storage
+from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, NoCredentialsError
 
 WANTED = {"bucket": "artifacts", "prefix": "", "region": "us-west-2"}
 
@@ -19,7 +19,12 @@ WANTED = {"bucket": "artifacts", "prefix": "", "region": "us-west-2"}
     ("error", "result", "code", "operation"),
     [
         (ClientError({"Error": {"Code": "AccessDenied"}}, "ListObjectsV2"), "denied", "AccessDenied", "ListObjectsV2"),
-        (ClientError({"Error": {"Code": "NoSuchBucket"}}, "ListObjectsV2"), "not_found", "NoSuchBucket", "ListObjectsV2"),
+        (
+            ClientError({"Error": {"Code": "NoSuchBucket"}}, "ListObjectsV2"),
+            "not_found",
+            "NoSuchBucket",
+            "ListObjectsV2",
+        ),
         (ClientError({"Error": {"Code": "SlowDown"}}, "ListObjectsV2"), "error", "SlowDown", "ListObjectsV2"),
         (NoCredentialsError(), "denied", "NoCredentialsError", ""),
         (
@@ -104,4 +109,6 @@ def test_an_image_without_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage.importlib, "import_module", missing)
     record = common.Record()
     storage.probe(record, WANTED, {}, True)
-    assert [row["detail"] for row in record.rows()] == ["boto3 cannot be used in this image: No module named 'boto3'"] * 2
+    assert [row["detail"] for row in record.rows()] == [
+        "boto3 cannot be used in this image: No module named 'boto3'"
+    ] * 2
