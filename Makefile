@@ -8,7 +8,7 @@ TOOLS := $(or $(PYTHON),$(error Python 3.11 or newer is needed)) -m tests.tools 
 LAB := $(TOOLS) run python -m tests.lab
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint sanity units replay molecule faults lab lab-down lab-env docs build requirements env
+.PHONY: help demo test check lint sanity units coverage replay molecule faults lab lab-down lab-env docs build requirements env
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
@@ -31,14 +31,17 @@ sanity:  ## ansible-test sanity, on the newest ansible-core too where a Python f
 units:  ## unit tests on the oldest, the current and the newest ansible-core; ARGS= for one pytest run
 	@$(TOOLS) units $(ARGS)
 
+coverage:  ## the share of the collection that its unit tests reach
+	@$(TOOLS) coverage $(ARGS)
+
 replay:  ## judge all recorded evidence again, without a cluster
 	@$(TOOLS) replay $(ARGS)
 
 molecule: lab  ## the Molecule scenarios; ARGS="test -s NAME" for one of them
 	@$(TOOLS) molecule $(ARGS)
 
-faults:  ## break and diagnose real servers, one fault file each: FAULTS=, FAULTS_DIR=, JOBS=
-	@$(TOOLS) run python -m tests.lab.faults run $(if $(FAULTS),--faults $(FAULTS)) $(if $(FAULTS_DIR),--dir $(FAULTS_DIR)) $(if $(JOBS),--jobs $(JOBS))
+faults:  ## break and diagnose real servers, one fault file each: FAULTS=, FAULTS_DIR=, JOBS=, RECORD=1 to keep the evidence
+	@$(TOOLS) run python -m tests.lab.faults run $(if $(FAULTS),--faults $(FAULTS)) $(if $(FAULTS_DIR),--dir $(FAULTS_DIR)) $(if $(JOBS),--jobs $(JOBS)) $(if $(RECORD),--record)
 
 lab:  ## bring the lab up
 	@$(LAB) up

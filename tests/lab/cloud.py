@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from tests.lab import aws, database, dns, identity, network, processes, settings
+from tests.lab import aws, database, dns, identity, network, postgres, processes, settings
 from tests.lab.settings import LabError
 
 DAEMON = "aws-emulation"
@@ -53,6 +53,7 @@ def up() -> None:
     for address in [*settings.AWS_ADDRESSES.values(), settings.AWS_OTHER_ADDRESS]:
         network.add_address(address)
     dns.set_records("cloud", records())
+    postgres.template()
     processes.start(DAEMON, [sys.executable, "-m", "tests.lab.emulation"])
     _wait_until_ready()
     network.forward(FORWARD, settings.HOST_AWS_PORT, unix_socket=aws.unix_socket())

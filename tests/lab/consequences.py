@@ -23,6 +23,8 @@ METRICS_INTERVAL = 15.0
 TRANSITION_SECONDS = 3.0
 
 log = logging.getLogger(__name__)
+
+
 def current_rules() -> str:
     """Rules for the state that the emulation describes now."""
     groups = [group for by_id in list(behaviour.ec2().groups.values()) for group in list(by_id.values())]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.lab import clients, cloud, lifecycle, servers, settings
 from tests.lab.faults import injection as injections
-from tests.lab.faults import model, phases, playbooks, symptoms
+from tests.lab.faults import model, phases, playbooks
 from tests.lab.faults.__main__ import FOLDER
 from tests.lab.settings import LabError
 
@@ -26,6 +29,7 @@ FAULT = "security_group_rule_removed"
 STEP = "restore_security_group_rule"
 CAUSE = "database.security_group_closed"
 NO_DIGEST = "0" * 64
+SHOWN = 200
 
 
 @contextmanager
@@ -85,9 +89,8 @@ def break_it(server: servers.Server) -> injections.Injection:
     """Close the security group, end the old connections, and wait until the client fails."""
     fault = model.load_all(FOLDER, [FAULT])[FAULT]
     injection = phases.inject(FAULT, fault, FOLDER, server)
-    for result in symptoms.prove_all(fault.symptom, injection):
-        print(f"    {result.text}")
-        require(result.holds, f"the fault does not bite: {result.text}")
+    seen = clients.wait(SERVER, ok=False, timeout=90, since=injection.since)
+    print(f"    the client failed at {seen[-1]['step']} after {seen[-1]['seconds']} s: {seen[-1]['error'][:SHOWN]}")
     return injection
 
 
@@ -98,17 +101,20 @@ def remediate(server: servers.Server, reports: Path, digest: str | None) -> play
 
 
 def refuses(server: servers.Server, reports: Path, digest: str | None) -> None:
-    """Require that ``remediate`` changes nothing and fails."""
+    """Require that ``remediate`` fails for want of approval alone and changes nothing."""
     done = remediate(server, reports, digest)
     require(done.code != 0, "remediate did not fail")
     require(not rule_present(server), "remediate put the rule back without approval")
+    reasons = [reason for step in playbooks.newest(reports)["plan"]["steps"] for reason in step["refused"]]
+    require([reason["guard"] for reason in reasons] == ["approval"], f"remediate was refused for {reasons}")
+    print(f"    {reasons[0]['reason']}")
 
 
 def show_plan(report: dict[str, Any]) -> None:
-    """Print the plan's steps with their changes, and its digest."""
+    """Print each step of the plan with its exact change and undo, and the plan's digest."""
     for step in report["plan"]["steps"]:
-        state = "eligible" if step["eligible"] else f"refused: {step['refused']}"
-        print(f"    {step['step']} ({state})\n      change: {step['change']}\n      undo: {step['undo']}")
+        shown = {key: step[key] for key in ("step", "class", "change", "undo")}
+        print(textwrap.indent(yaml.safe_dump(shown, sort_keys=False), "    "), end="")
     print(f"    digest: {report['plan']['digest']}")
 
 

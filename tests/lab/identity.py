@@ -40,6 +40,7 @@ OPERATOR_ACTIONS = (
     "cloudwatch:ListMetrics", "cloudwatch:DescribeAlarms", "logs:Describe*", "logs:FilterLogEvents",
     "logs:GetLogEvents", "sts:GetCallerIdentity", "ec2:AuthorizeSecurityGroupIngress",
 )  # fmt: skip
+PUBLIC_ACCESS_BLOCK = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 SERVER_OBJECT_ACTIONS = (
     "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts",
 )  # fmt: skip
@@ -154,15 +155,12 @@ def remove_network(name: str) -> None:
 
 
 def create_bucket(name: str) -> None:
-    """Create a private, versioned bucket in the lab's region."""
+    """Create a private bucket in the lab's region, encrypted as every bucket of AWS is."""
     s3 = aws.admin("s3")
     s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": settings.AWS_REGION})
-    s3.put_public_access_block(
-        Bucket=name,
-        PublicAccessBlockConfiguration={
-            "BlockPublicAcls": True, "IgnorePublicAcls": True, "BlockPublicPolicy": True, "RestrictPublicBuckets": True,
-        },
-    )  # fmt: skip
+    s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=dict.fromkeys(PUBLIC_ACCESS_BLOCK, True))
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}, "BucketKeyEnabled": False}
+    s3.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration={"Rules": [rule]})
 
 
 def remove_bucket(name: str) -> None:

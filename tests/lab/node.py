@@ -36,7 +36,7 @@ def cgroups() -> list[Path]:
     base = Path("/sys/fs/cgroup")
     if (base / "cgroup.controllers").exists():
         return [base / CGROUP]
-    roots = {path.resolve() for path in base.iterdir() if (path / "cgroup.procs").exists() and path.name != "unified"}
+    roots = {path.resolve() for path in base.iterdir() if (path / "cgroup.procs").exists()}
     return [root / CGROUP for root in sorted(roots)]
 
 

@@ -67,8 +67,10 @@ def rules(
 def _acl(target: Target) -> Iterable[str]:
     """Entries by rule number, the first that matches decides; what none matches is denied."""
     for entry in sorted(target.entries, key=lambda entry: int(entry["RuleNumber"])):
-        ends = (f"-A {ACL_OUT} -s {target.address} -d {entry['CidrBlock']}") if entry["Egress"] else (
-            f"-A {ACL_IN} -s {entry['CidrBlock']} -d {target.address}"
+        ends = (
+            (f"-A {ACL_OUT} -s {target.address} -d {entry['CidrBlock']}")
+            if entry["Egress"]
+            else (f"-A {ACL_IN} -s {entry['CidrBlock']} -d {target.address}")
         )
         ports = entry.get("PortRange") or {}
         match = _match(str(entry["Protocol"]), ports.get("From"), ports.get("To"))

@@ -24,12 +24,12 @@ REQUIREMENT_SETS = {
 
 def check(force: bool, rest: list[str]) -> bool:
     """Every check that needs no lab."""
-    return gates.run([*gates.sanity_gates(), *gates.lint_gates(), *gates.unit_gates()], force)
+    return gates.run([*gates.sanity_gates(), *gates.LINT, *gates.unit_gates()], force)
 
 
 def lint(force: bool, rest: list[str]) -> bool:
     """Linters and the artifact."""
-    return gates.run(gates.lint_gates(), force)
+    return gates.run(gates.LINT, force)
 
 
 def sanity(force: bool, rest: list[str]) -> bool:
@@ -42,6 +42,15 @@ def units(force: bool, rest: list[str]) -> bool:
     if rest:
         return _call(gates.units(MAIN, rest).command)
     return gates.run(gates.unit_gates(), force)
+
+
+def coverage(force: bool, rest: list[str]) -> bool:
+    """Unit tests of the collection with the share of its lines and branches that they reach."""
+    folder = REPOSITORY / "build" / "coverage"
+    folder.mkdir(parents=True, exist_ok=True)
+    tests = gates.units(MAIN, rest or ["tests/unit/plugins", "tests/unit/replay"]).command
+    ran = _call(["coverage", "run", "-m", *tests])
+    return _call(["coverage", "report", "--skip-covered"]) and ran
 
 
 def replay(force: bool, rest: list[str]) -> bool:
@@ -100,7 +109,8 @@ def _call(command: list[str] | tuple[str, ...]) -> bool:
 
 
 VERBS = {
-    verb.__name__: verb for verb in (check, docs, env, lint, molecule, replay, requirements, run, sanity, test, units)
+    verb.__name__: verb
+    for verb in (check, coverage, docs, env, lint, molecule, replay, requirements, run, sanity, test, units)
 }
 
 

@@ -55,6 +55,7 @@ class Gate:
     copy: bool = False
 
 
+# Everything that reads files and runs none of our code.
 LINT = (
     Gate("ruff", ("ruff", "check", "--output-format", "concise", "."), CODE),
     Gate("ruff-format", ("ruff", "format", "--check", "--output-format", "concise", "."), CODE),
@@ -89,11 +90,6 @@ def units(environment: Environment, arguments: Sequence[str] = ()) -> Gate:
         arguments = ["tests/unit"] if environment is MAIN else ["tests/unit/plugins", "tests/unit/replay"]
         arguments = [path for path in arguments if (REPOSITORY / path).exists()]
     return Gate(f"units-{environment.name}", (*command, *arguments), UNITS, environment)
-
-
-def lint_gates() -> list[Gate]:
-    """Everything that reads files and runs none of them."""
-    return list(LINT)
 
 
 def sanity_gates() -> list[Gate]:

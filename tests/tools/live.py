@@ -8,87 +8,58 @@ from __future__ import annotations
 import shlex
 import subprocess
 import time
-from pathlib import Path
+from collections.abc import Mapping
 
 from tests.lab.settings import REPOSITORY
 from tests.tools import gates
-from tests.tools.environments import MAIN, ToolError, python_of, say
+from tests.tools.environments import MAIN, ToolError, say
 
 SMOKE_FAULTS = ("healthy", "security_group_rule_removed", "selector_matches_nothing")
 STEP_SECONDS = 3600
 QUESTION_SECONDS = 120
+LAB = ("python", "-m", "tests.lab")
 
 
-def variables() -> dict[str, str]:
-    """The lab's process environment: the tools and collections of the checks, the user's own XDG folders."""
-    return gates.variables(MAIN)
-
-
-def python(*arguments: str) -> list[str]:
-    """Command line of the main environment's interpreter."""
-    return [python_of(MAIN).executable, *arguments]
-
-
-def _lab(verb: str) -> subprocess.CompletedProcess[str]:
-    command = python("-m", "tests.lab", verb)
+def _ask_lab(verb: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=REPOSITORY, env=variables(), capture_output=True, text=True, timeout=QUESTION_SECONDS, check=False
-    )
-
-
-def lab_variables() -> dict[str, str]:
-    """The operator's settings as `lab env` prints them, one `export NAME=value` a line."""
-    printed = subprocess.run(
-        python("-m", "tests.lab", "env"),
+        [*LAB, verb],
         cwd=REPOSITORY,
-        env=variables(),
+        env=gates.variables(MAIN),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=QUESTION_SECONDS,
         check=False,
     )
+
+
+def operator() -> dict[str, str]:
+    """Settings of the lab's operator, which `lab env` prints as one `export NAME=value` a line."""
+    printed = _ask_lab("env")
     if printed.returncode != 0:
         raise ToolError(f"The lab does not tell its settings: {printed.stderr.strip()[-500:]}")
-    words = shlex.split(printed.stdout, comments=True)
-    return dict(word.split("=", 1) for word in words if "=" in word)
+    return dict(word.split("=", 1) for word in shlex.split(printed.stdout) if "=" in word)
 
 
-def _step(title: str, argv: list[str], extra: dict[str, str] | None = None) -> bool:
+def _step(title: str, command: list[str], extra: Mapping[str, str] | None = None) -> bool:
     say(title)
     started = time.monotonic()
-    done = subprocess.run(argv, cwd=REPOSITORY, env={**variables(), **(extra or {})}, timeout=STEP_SECONDS, check=False)
-    say(f"{title}: {'ok' if done.returncode == 0 else 'FAILED'} after {time.monotonic() - started:.0f} s")
-    return done.returncode == 0
-
-
-def lab_is_up() -> bool:
-    """Whether somebody already uses the lab."""
-    status = subprocess.run(
-        python("-m", "tests.lab", "status"),
-        cwd=REPOSITORY,
-        env=variables(),
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    return status.returncode == 0
+    environment = {**gates.variables(MAIN), **(extra or {})}
+    passed = subprocess.run(command, cwd=REPOSITORY, env=environment, timeout=STEP_SECONDS, check=False).returncode == 0
+    say(f"{title}: {'ok' if passed else 'FAILED'} after {time.monotonic() - started:.0f} s")
+    return passed
 
 
 def molecule(*arguments: str) -> bool:
     """Run Molecule as the lab's operator."""
-    program = str(Path(python_of(MAIN).executable).with_name("molecule"))
-    return _step(f"molecule {' '.join(arguments)}", [program, *arguments], lab_variables())
+    return _step(f"molecule {' '.join(arguments)}", ["molecule", *arguments], operator())
 
 
 def run() -> bool:
     """Everything that needs the lab; True when all of it passed."""
-    was_up = lab_is_up()
+    was_up = _ask_lab("status").returncode == 0
+    smoke = ["python", "-m", "tests.lab.faults", "run", "--faults", ",".join(SMOKE_FAULTS)]
     try:
-        if not _step("lab up", python("-m", "tests.lab", "up")):
-            return False
-        if not molecule("test", "--all"):
-            return False
-        return _step("smoke faults", python("-m", "tests.lab.faults", "run", "--faults", ",".join(SMOKE_FAULTS)))
+        return _step("lab up", [*LAB, "up"]) and molecule("test", "--all") and _step("smoke faults", smoke)
     finally:
         if not was_up:
-            _step("lab down", python("-m", "tests.lab", "down"))
+            _step("lab down", [*LAB, "down"])

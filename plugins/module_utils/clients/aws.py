@@ -108,7 +108,7 @@ class CloudReader:
     Args:
         options: amazon.aws's own connection options; its environment variables and boto3's fill the others.
         deadline: the end of everything.
-        region: used when neither options nor environment name one.
+        region: where the server stands; an option may overrule it, the environment may not.
     """
 
     def __init__(self, options: Mapping[str, Any], deadline: Deadline, region: str = "") -> None:
@@ -135,7 +135,7 @@ class CloudReader:
                 profile_name=options.get("profile") or None,
                 region_name=options.get("region") or None,
             )
-            self.region = self._session.region_name or region
+            self.region = str(options.get("region") or region or self._session.region_name or "")
             if self._session.get_credentials() is None:
                 self.problem = NO_CREDENTIALS
         except botocore.exceptions.BotoCoreError as failure:

@@ -111,10 +111,12 @@ class ClusterReader:
             raise CallFailed(Observation(State.UNREACHABLE, detail=MISSING))
         self.deadline = deadline
         self.calls = CallCounter()
-        self._options = dict(options)
+        self._options = {**options}
+        if "validate_certs" in options:
+            self._options["validate_certs"] = str(options["validate_certs"]).lower() not in ("false", "no", "off", "0")
         try:
             # get_api_client would do as much and then ask the server for its version without any time-out.
-            self.configuration = core_client._create_configuration(core_client._create_auth_spec(None, **options))
+            self.configuration = core_client._create_configuration(core_client._create_auth_spec(None, **self._options))
         except Exception as failure:  # a kubeconfig can be wrong in as many ways as there are loaders
             detail = f"no usable connection options: {' '.join(str(failure).split())[:200]}"
             raise CallFailed(Observation(State.UNREACHABLE, detail=detail)) from failure

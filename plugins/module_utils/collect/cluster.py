@@ -101,9 +101,14 @@ class ClusterCollector:
         jobs += [partial(self._source_policies, name) for name in self.sources]
         return together(jobs, self.reader.deadline)
 
-    def secrets(self, names: Iterable[str]) -> list[Evidence]:
-        """Read Secrets by name; their values stay in ``secret_values``."""
-        return together([partial(self._secret, name) for name in names], self.reader.deadline)
+    def secrets(self, names: Iterable[str], public: str) -> list[Evidence]:
+        """Read Secrets by name; their values stay in ``secret_values``.
+
+        Args:
+            names: the Secrets that the server uses.
+            public: text of everything that is no secret.
+        """
+        return together([partial(self._secret, name, public) for name in names], self.reader.deadline)
 
     def _subject(self, what: str) -> str:
         return "" if what == "cluster" else self.namespace
@@ -182,10 +187,10 @@ class ClusterCollector:
         seen = self.reader.list(path, "networkpolicies", namespace)
         return [self._note("networkpolicies", namespace, listed(seen, partial(slim, "networkpolicies")))]
 
-    def _secret(self, name: str) -> list[Evidence]:
+    def _secret(self, name: str, public: str) -> list[Evidence]:
         path = f"/api/v1/namespaces/{self.namespace}/secrets/{name}"
         seen = self.reader.get(path, "secrets", self.namespace)
         if seen.seen:
-            self.secret_values |= secret_values(seen.value)
+            self.secret_values |= secret_values(seen.value, public)
             seen = Observation(State.OK, {"items": [secret_facts(seen.value)]})
         return [self._note("secrets", f"{self.namespace}/{name}", seen)]

@@ -30,7 +30,7 @@ def split_lines(text: str) -> dict[str, Any]:
     """
     rows = []
     for line in text.splitlines():
-        at, dummy, rest = line.partition(" ")
+        at, _dummy, rest = line.partition(" ")
         if at[:4].isdigit() and "T" in at:
             rows.append({"at": at[:19] + "Z", "text": rest[:LINE_CHARACTERS]})
         elif rows:

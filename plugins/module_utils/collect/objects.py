@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import urllib.parse
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from ..core.evidence import EvidenceSet
 from ..core.server_command import split_database_uri
 
 PROBE_LABEL = "mlflow-runbook.mlops/probe"
@@ -20,9 +22,13 @@ CHANGES_KEPT_FOR = frozenset({"configmaps", "deployments", "networkpolicies", "s
 CONFIG_CHARACTERS = 2000
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 RESERVED = re.compile(r"[@/#%:?\s]")
-PUBLIC_KEYS = re.compile(
-    r"^(?:(?:db|database|postgres|pg|rds)[-_]?)?(?:user(?:name)?|host(?:name)?|port|name|dbname|database|engine|region|scheme)$",
-    re.I,
+PUBLIC_KEY = re.compile(
+    r"^(?:(?:db|database|postgres|pg|rds)[-_]?)?"
+    r"(?:user(?:name)?|host(?:name)?|port|name|dbname|database|engine|region|scheme|sslmode)$",
+    re.IGNORECASE,
+)
+SECRET_NAME = re.compile(
+    r"pass(?:word|wd|phrase)?$|pwd$|secret|token|credential|private|(?:api|access|secret|kek)[-_]?key$|salt$", re.IGNORECASE
 )
 URI_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s:/@]*:(?P<password>[^\s@]+)@", re.IGNORECASE)
 SHORTEST_SECRET = 4
@@ -126,41 +132,54 @@ def secret_facts(secret: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def secret_values(secret: Mapping[str, Any]) -> set[str]:
+def secret_values(secret: Mapping[str, Any], public: str) -> set[str]:
     """Return what of a Secret must never be shown.
 
-    User and database names are no secrets: they turn up in names of objects, which must stay readable.
+    A Secret also holds plain settings, such as a bucket's name; masking those would make all evidence unreadable.
+
+    Args:
+        secret: the Secret.
+        public: text of objects that are no secret; what stands in it is one only if its key says so.
     """
-    public: set[str] = set()
+    plain: set[str] = set()
     values: set[str] = set()
     for key, encoded in (secret.get("data") or {}).items():
         value = decoded(encoded).strip()
-        if PUBLIC_KEYS.match(key):
-            public.add(value)
-            continue
-        values.add(value)
         values |= uri_passwords(value)
         if "://" in value:
             parts = split_database_uri(value)
-            public |= {str(parts["user"]), str(parts["host"]), str(parts["database"])}
-    return {value for value in values - public if len(value) >= SHORTEST_SECRET}
+            plain |= {str(parts["user"]), str(parts["host"]), str(parts["database"])}
+        if SECRET_NAME.search(key):
+            values.add(value)
+        elif PUBLIC_KEY.match(key) or value in public:
+            plain.add(value)
+        else:
+            values.add(value)
+    return {value for value in values - plain if len(value) >= SHORTEST_SECRET}
+
+
+def public_text(evidence: EvidenceSet) -> str:
+    """Return the text of the namespace's objects that name things and are no secret."""
+    whats = ("deployments", "statefulsets", "services", "serviceaccounts", "configmaps", "ingresses")
+    return json.dumps([evidence.objects(f"kubernetes.{what}") for what in whats])
 
 
 def uri_passwords(text: str) -> set[str]:
     """Return every password that stands in an address in ``text``, as written and decoded."""
     found = {match["password"] for match in URI_PASSWORD.finditer(text)}
-    return {
-        value for item in found for value in (item, urllib.parse.unquote(item)) if "$" not in value and value.strip("*")
-    }
+    return {value for item in found for value in (item, urllib.parse.unquote(item)) if "$" not in value}
 
 
-def template_passwords(workloads: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Return passwords that stand in the pod templates themselves."""
+def template_secrets(workload: Mapping[str, Any]) -> set[str]:
+    """Return the secrets that stand in a pod template itself: passwords in addresses, values of secret variables."""
     found: set[str] = set()
-    for workload in workloads:
-        for container in workload["spec"]["template"]["spec"]["containers"]:
-            texts = [*(container.get("command") or []), *(container.get("args") or [])]
-            texts += [str(item.get("value", "")) for item in container.get("env") or []]
-            for text in texts:
-                found |= uri_passwords(str(text))
-    return {value for value in found if len(value) >= SHORTEST_SECRET}
+    for container in workload["spec"]["template"]["spec"]["containers"]:
+        texts = [*(container.get("command") or []), *(container.get("args") or [])]
+        for item in container.get("env") or []:
+            value = str(item.get("value", ""))
+            texts.append(value)
+            if SECRET_NAME.search(item["name"]) and not value.startswith(("/", "$", "http")):
+                found.add(value)
+        for text in texts:
+            found |= uri_passwords(str(text))
+    return {value for value in found if len(value) >= SHORTEST_SECRET and value.lower() not in ("true", "false")}

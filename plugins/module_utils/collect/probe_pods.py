@@ -20,6 +20,8 @@ from .pod_specs import LIFETIME_MARGIN_SECONDS, start_of
 from .threads import Notebook
 
 START_SECONDS = 25.0
+ANSWER_SECONDS = 3.0
+"""What a probe whose time is up needs to be heard."""
 
 
 def to_evidence(text: str, place: str, pod: str, notebook: Notebook) -> list[Evidence]:
@@ -85,9 +87,9 @@ class ProbeRunner:
             about: what else ``probe.pod`` tells of it.
         """
         begun = time.monotonic()
-        seen = self.reader.exec_python(
-            namespace, pod, container, bundle.PROGRAM, bundle.document(wanted), wanted["seconds"] + 5
-        )
+        seconds = min(wanted["seconds"], self.reader.deadline.left() - ANSWER_SECONDS)
+        document = bundle.document({**wanted, "seconds": seconds})
+        seen = self.reader.exec_python(namespace, pod, container, bundle.PROGRAM, document, seconds + ANSWER_SECONDS)
         if not seen.seen:
             return [self.notebook.note("probe.pod", place, "", seen)]
         try:

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+import urllib.parse
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..core.discovery import Target
+from ..core.evidence import EvidenceSet
+from ..core.network_policy import directions
 from ..core.settings import Settings
 
 HEALTH = "/health"
@@ -67,6 +70,39 @@ def server_words(workload: Mapping[str, Any], container: str) -> list[str]:
     return []
 
 
+def target_of(host: str, port: int, requests: list[dict[str, Any]], settle_seconds: float = 0.0) -> dict[str, Any]:
+    return {"host": host, "port": port, "requests": requests, "settle_seconds": settle_seconds}
+
+
+def policies_on_the_way(evidence: EvidenceSet, namespace: str, direction: str) -> bool:
+    """Tell whether any network policy of a namespace could refuse a new pod for a while.
+
+    Args:
+        evidence: the listed policies; none that could be listed counts as none.
+        namespace: where the policies stand.
+        direction: ``Ingress`` or ``Egress``.
+    """
+    return any(
+        direction in directions(item["spec"]) for item in evidence.objects("kubernetes.networkpolicies", namespace)
+    )
+
+
+def service_address(target: Target, client: Mapping[str, Any] | None) -> str:
+    """Return the Service as its clients call it: scheme, name and port of a live client, else the full name."""
+    usual = f"http://{target.service}.{target.namespace}.svc.cluster.local:{target.service_port}"
+    for container in client["spec"]["containers"] if client else []:
+        for entry in container["env"]:
+            try:
+                parts = urllib.parse.urlsplit(str(entry.get("value", "")))
+                port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+            except ValueError:
+                continue
+            host = parts.hostname or ""
+            if f"{host}.".startswith(f"{target.service}.{target.namespace}.") and port == target.service_port:
+                return f"{parts.scheme}://{host}:{port}"
+    return usual
+
+
 def blank(settings: Settings, secrets: Iterable[str], seconds: float) -> dict[str, Any]:
     return {
         "seconds": min(PROBE_SECONDS, seconds),
@@ -89,6 +125,7 @@ def server_spec(
     *,
     serving: bool,
     dependencies: bool,
+    settle_seconds: float = 0.0,
 ) -> dict[str, Any]:
     """Ask what the server experiences.
 
@@ -100,9 +137,10 @@ def server_spec(
         seconds: time limit.
         serving: whether MLflow runs in this container and can be called on its loopback address.
         dependencies: whether database and AWS are measured from here; once for each server.
+        settle_seconds: how long a refused connection to the database is tried again.
     """
     spec = blank(settings, secrets, seconds)
-    spec |= {"server": True, "words": server_words(workload, target.container)}
+    spec |= {"server": True, "words": server_words(workload, target.container), "settle_seconds": settle_seconds}
     if dependencies:
         spec["database"] = target.db_instance_identifier
         spec["storage"] = {"bucket": target.bucket, "prefix": target.artifact_prefix, "region": target.region}
@@ -112,17 +150,18 @@ def server_spec(
         requests = requests_to(base, prefixed(target.static_prefix), headers)
         if settings.host_header:
             requests += requests_to(base, [target.static_prefix + SEARCH], headers, settings.host_header)
-        spec["targets"] = [{"host": "127.0.0.1", "port": target.port, "requests": requests}]
+        spec["targets"] = [target_of("127.0.0.1", target.port, requests)]
     return spec
 
 
 def source_spec(
     target: Target,
     settings: Settings,
-    pod_addresses: Iterable[str],
+    client: Mapping[str, Any] | None,
+    pod_addresses: Sequence[str],
     seconds: float,
     *,
-    policies: bool,
+    settle_seconds: float,
     patient: bool,
 ) -> dict[str, Any]:
     """Ask what a client experiences on its way through the Service and to each ready pod.
@@ -130,23 +169,24 @@ def source_spec(
     Args:
         target: the server.
         settings: credentials.
-        pod_addresses: addresses of the ready pods.
+        client: a live client, whose address of the server is used.
+        pod_addresses: addresses of the ready pods; a Service without any refuses at once and for good.
         seconds: time limit.
-        policies: whether any network policy could be on the way, whose enforcement may lag behind.
+        settle_seconds: how long a refused connection is tried again.
         patient: whether nothing else waits for the server's slowest answer.
     """
     spec = blank(settings, (), seconds)
-    spec["settle_seconds"] = POLICY_SETTLE_SECONDS if policies else 0.0
     headers = authorization(settings)
     if target.service and target.service_port:
-        host = f"{target.service}.{target.namespace}.svc.cluster.local"
-        base = f"http://{host}:{target.service_port}"
+        base = service_address(target, client)
+        host = urllib.parse.urlsplit(base).hostname or ""
         requests = requests_to(base, prefixed(target.static_prefix), headers)
-        spec["targets"].append({"host": host, "port": target.service_port, "requests": requests})
+        settle = settle_seconds if pod_addresses else 0.0
+        spec["targets"].append(target_of(host, target.service_port, requests, settle))
     for address in pod_addresses:
         paths = [target.static_prefix + path for path in (HEALTH, SEARCH)]
         requests = requests_to(f"http://{address}:{target.port}", paths, headers)
-        spec["targets"].append({"host": address, "port": target.port, "requests": requests})
+        spec["targets"].append(target_of(address, target.port, requests, settle_seconds))
     if not patient:
         for request in [item for row in spec["targets"] for item in row["requests"]]:
             request["seconds"] = min(request["seconds"], CLIENT_SECONDS)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from ..core.settings import Settings
 from . import logs, pod_specs, probe_spec
 from .cloud import CloudCollector
 from .cluster import ClusterCollector
-from .objects import template_passwords
+from .objects import public_text, template_secrets
 from .probe_pods import ProbeRunner, probe_name
 from .threads import Clock, Job, Notebook, together
 
@@ -111,8 +112,8 @@ class Collection:
         self, target: Target, reader: ClusterReader, cluster: ClusterCollector, runner: ProbeRunner
     ) -> None:
         jobs: list[Job] = self._source_jobs(target, runner)
-        self.evidence.extend(cluster.secrets(target.secrets))
-        self.secrets |= cluster.secret_values | template_passwords([pod_specs.workload_of(self.evidence, target)])
+        self.evidence.extend(cluster.secrets(target.secrets, public_text(self.evidence)))
+        self.secrets |= cluster.secret_values | template_secrets(pod_specs.workload_of(self.evidence, target))
         self._discover()
         target = self.discovery.target or target
         pods = pod_specs.server_pods(self.evidence, target)
@@ -148,7 +149,7 @@ class Collection:
             client = pod_specs.live_client(self._client_pods(namespace), target)
             manifest = pod_specs.source_pod(namespace, client, image, probe_name(), runner.lifetime)
             made = runner.start(manifest)
-            wanted = self._source_spec(target)
+            wanted = self._source_spec(target, namespace, client)
             jobs.append(partial(runner.finish, place, manifest, made, wanted))
         return jobs
 
@@ -156,13 +157,21 @@ class Collection:
         seen = self.evidence.value("kubernetes.pods", API, namespace)
         return seen["items"] if seen and namespace != self.settings.namespace else []
 
-    def _source_spec(self, target: Target) -> dict[str, Any]:
+    def _source_spec(self, target: Target, namespace: str, client: Mapping[str, Any] | None) -> dict[str, Any]:
         pods = pod_specs.server_pods(self.evidence, target)
         addresses = [pod["status"]["podIP"] for pod in pods if pod_specs.is_ready(pod)]
-        policies = bool(self.evidence.objects("kubernetes.networkpolicies"))
-        entered, dummy = pod_specs.enterable(pods, target, self.evidence)
+        policies = probe_spec.policies_on_the_way(
+            self.evidence, target.namespace, "Ingress"
+        ) or probe_spec.policies_on_the_way(self.evidence, namespace, "Egress")
+        entered, _dummy = pod_specs.enterable(pods, target, self.evidence)
         return probe_spec.source_spec(
-            target, self.settings, addresses, self.deadline.left(), policies=policies, patient=not entered
+            target,
+            self.settings,
+            client,
+            addresses,
+            self.deadline.left(),
+            settle_seconds=probe_spec.POLICY_SETTLE_SECONDS if policies else 0.0,
+            patient=not entered,
         )
 
     def _server_jobs(self, target: Target, pods: list[dict[str, Any]], runner: ProbeRunner) -> list[Job]:
@@ -197,10 +206,14 @@ class Collection:
             return []
         workload = pod_specs.workload_of(self.evidence, target)
         manifest = pod_specs.debug_copy(workload, target, probe_name(), image, runner.lifetime)
-        wanted = self._server_spec(target, serving=False, dependencies=True)
+        policies = probe_spec.policies_on_the_way(self.evidence, target.namespace, "Egress")
+        settle = probe_spec.POLICY_SETTLE_SECONDS if policies else 0.0
+        wanted = self._server_spec(target, serving=False, dependencies=True, settle_seconds=settle)
         return [partial(runner.copy, manifest, wanted)]
 
-    def _server_spec(self, target: Target, *, serving: bool, dependencies: bool) -> dict[str, Any]:
+    def _server_spec(
+        self, target: Target, *, serving: bool, dependencies: bool, settle_seconds: float = 0.0
+    ) -> dict[str, Any]:
         return probe_spec.server_spec(
             target,
             self.settings,
@@ -209,6 +222,7 @@ class Collection:
             self.deadline.left(),
             serving=serving,
             dependencies=dependencies,
+            settle_seconds=settle_seconds,
         )
 
     def _cloud(self) -> CloudCollector:

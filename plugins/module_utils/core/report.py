@@ -121,7 +121,7 @@ def block(label: str, lines: Iterable[str]) -> list[str]:
     """Set lines behind a label, wrapped and indented."""
     result: list[str] = []
     for line in lines:
-        wrapped = [line] if line.startswith(COMMANDS) else textwrap.wrap(line, WIDTH - 10, **WHOLE_WORDS) or [""]
+        wrapped = [line] if line.startswith(COMMANDS) else textwrap.wrap(line, WIDTH - 12, **WHOLE_WORDS) or [""]
         result += [f"{'' if result else label:<10}{wrapped[0]}", *(" " * 12 + rest for rest in wrapped[1:])]
     return result
 

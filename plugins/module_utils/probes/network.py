@@ -64,12 +64,12 @@ def tcp(record: Record, host: str, port: int, settle_seconds: float = 0.0) -> bo
     return record.measure("probe.tcp", f"{host}:{port}", step) is not None
 
 
-def postgresql_port(record: Record, host: str, port: int) -> bool:
+def postgresql_port(record: Record, host: str, port: int, settle_seconds: float = 0.0) -> bool:
     """Measure a PostgreSQL port and its TLS offer in one connection that never logs in."""
     opened: list[socket.socket] = []
 
     def step() -> dict[str, Any]:
-        opened.append(connect(host, port)[0])
+        opened.append(connect(host, port, settle_seconds)[0])
         return {"address": opened[0].getpeername()[0]}
 
     if record.measure("probe.tcp", f"{host}:{port}", step) is None:

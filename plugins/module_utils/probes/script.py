@@ -27,7 +27,7 @@ def secrets_of(backend: dict[str, Any], given: list[str]) -> tuple[str, ...]:
     return tuple({value for value in (*parts, *given) if len(value) > 3 and value not in names})
 
 
-def database_job(record: Record, backend: dict[str, Any], name: str) -> Callable[[], None]:
+def database_job(record: Record, backend: dict[str, Any], name: str, settle_seconds: float) -> Callable[[], None]:
     """Measure name, port, TLS, login and content of the backend store, each only when the one before it worked."""
 
     def job() -> None:
@@ -41,7 +41,7 @@ def database_job(record: Record, backend: dict[str, Any], name: str) -> Callable
         if host and record.measure("probe.dns", host, lambda: network.resolve(host)) is None:
             record.skip("probe.tcp", f"{host}:{port}", "the name does not resolve")
             return
-        if host and not network.postgresql_port(record, host, port):
+        if host and not network.postgresql_port(record, host, port, settle_seconds):
             record.skip("probe.login", subject, "the port does not answer")
             return
         database.probe(record, backend, subject)
@@ -49,18 +49,15 @@ def database_job(record: Record, backend: dict[str, Any], name: str) -> Callable
     return job
 
 
-def reach_job(
-    record: Record, host: str, port: int, settle_seconds: float, requests: list[dict[str, Any]]
-) -> Callable[[], None]:
+def reach_job(record: Record, target: dict[str, Any]) -> Callable[[], None]:
     """Measure name and port of one HTTP target, then its requests side by side."""
 
     def job() -> None:
-        if (
-            not host.replace(".", "").isdigit()
-            and record.measure("probe.dns", host, lambda: network.resolve(host)) is None
-        ):
-            return
-        if network.tcp(record, host, port, settle_seconds):
+        host, requests = target["host"], target["requests"]
+        if not host.replace(".", "").isdigit():
+            if record.measure("probe.dns", host, lambda: network.resolve(host)) is None:
+                return
+        if network.tcp(record, host, target["port"], target["settle_seconds"]):
             jobs = [partial(web.probe, record, item) for item in requests]
             run_together(jobs, max((item["seconds"] for item in requests), default=0.0) + 1)
 
@@ -92,11 +89,11 @@ def run(wanted: dict[str, Any]) -> dict[str, Any]:
         record.measure("probe.environment", "", lambda: container.describe(found, words, environment, backend))
         record.measure("probe.identity", "", lambda: storage.identity(environment))
         if wanted["database"] is not None:
-            jobs.append(database_job(record, backend, wanted["database"]))
+            jobs.append(database_job(record, backend, wanted["database"], wanted["settle_seconds"]))
         if wanted["storage"]:
             jobs.append(storage_job(record, wanted["storage"], environment))
     for target in wanted["targets"]:
-        jobs.append(reach_job(record, target["host"], target["port"], wanted["settle_seconds"], target["requests"]))
+        jobs.append(reach_job(record, target))
 
     def enough() -> bool:
         late = time.monotonic() - begun > HANG_SECONDS

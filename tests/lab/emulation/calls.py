@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote
 
 from tests.lab import settings
 
-SECRET_PARAMETER = re.compile(r"password|secret|token", re.IGNORECASE)
+SECRET_PARAMETER = re.compile(r"password|secret|token|signature", re.IGNORECASE)
 READ_ONLY_PREFIXES = ("Get", "List", "Describe", "Head", "Filter", "Lookup", "Search", "Select", "BatchGet", "Test")
 READ_ONLY_OPERATIONS = {"StartQuery", "StopQuery", "AssumeRole", "AssumeRoleWithWebIdentity"}
 # Signing name to IAM's action prefix, where they differ.

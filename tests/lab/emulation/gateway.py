@@ -66,11 +66,16 @@ class Gateway:
             chunks = self.application(environ, answer)
         except Failure as failure:
             chunks = answer.fail(call.service, failure, method)
+        except Exception:  # An operation that moto does not have; the listener answers 500.
+            self._record(call, who, answer)
+            raise
         if answer.status >= 400:
             chunks = [b"".join(chunks)]
-        elif not call.read_only:
+            self._record(call, who, answer, b"".join(chunks))
+            return chunks
+        if not call.read_only:
             self.changed(call.service)
-        self._record(call, who, answer, b"".join(chunks) if answer.status >= 400 else b"")
+        self._record(call, who, answer)
         return chunks
 
     def _web_identity(self, call: calls.Call) -> str:
@@ -88,7 +93,7 @@ class Gateway:
             raise Failure(refused.code, str(refused), refused.status) from refused
         return str(claims["sub"])
 
-    def _record(self, call: calls.Call, who: dict[str, str | None], answer: _Answer, body: bytes) -> None:
+    def _record(self, call: calls.Call, who: dict[str, str | None], answer: _Answer, body: bytes = b"") -> None:
         found = CODE.search(body)
         error = next(group for group in found.groups() if group).decode() if found else None
         entry = {
@@ -98,7 +103,7 @@ class Gateway:
             "params": calls.without_secrets(call.params),
             **who,
             "status": answer.status,
-            "error": error if answer.status >= 400 else None,
+            "error": error,
             "read_only": call.read_only,
         }
         with self.lock, self.log.open("a", encoding="utf-8") as file:

@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--jobs", type=int, default=3, help="servers at once")
     run.add_argument("--output", type=Path, default=OUTPUT, help="folder of reports and summary.json")
     run.add_argument("--record", action="store_true", help="keep the evidence in tests/evidence")
+    run.add_argument("--servers", default="fault", help="prefix of the servers' names, for two runs in one lab")
     run.add_argument("--no-diagnose", action="store_true", help="only inject, prove and restore")
     return top
 
@@ -60,7 +61,12 @@ def run(arguments: argparse.Namespace, faults: dict[str, model.Fault], console: 
         console.print(f"{time.monotonic() - started:6.1f} s  {what}: {text}", markup=False, highlight=False)
 
     options = matrix.Options(
-        arguments.dir, arguments.output.resolve(), arguments.jobs, not arguments.no_diagnose, arguments.record
+        arguments.dir,
+        arguments.output.resolve(),
+        arguments.jobs,
+        not arguments.no_diagnose,
+        arguments.record,
+        arguments.servers,
     )
     rows = matrix.run(faults, options, say)
     console.print(table(rows))

@@ -58,6 +58,7 @@ class Options:
         jobs: servers at once.
         diagnose: whether the collection is run; without it only injection, symptom and restoration are tried.
         record: whether evidence is kept for the unit tests.
+        servers: prefix of the servers' names, so that two runs can share a lab.
     """
 
     folder: Path
@@ -65,6 +66,7 @@ class Options:
     jobs: int = 3
     diagnose: bool = True
     record: bool = False
+    servers: str = "fault"
 
 
 class Queue:
@@ -87,7 +89,7 @@ def run(faults: dict[str, model.Fault], options: Options, say: Say) -> list[Row]
     queue, rows = Queue(faults), []
     count = min(options.jobs, len(faults))
     with ThreadPoolExecutor(count) as pool:
-        workers = [pool.submit(_work, f"fault-{number + 1}", queue, options, say) for number in range(count)]
+        workers = [pool.submit(_work, f"{options.servers}-{number + 1}", queue, options, say) for number in range(count)]
         for worker in workers:
             rows += worker.result()
     order = list(faults)
@@ -183,7 +185,7 @@ def _phase(phase: model.Phase, row: Row, injection: Injection, report_dir: Path,
     row.forbidden_writes = _forbidden(injection.server, begin, [])
     comparison = verdicts.compare(report, expected)
     row.causes, row.false_causes, row.exact = comparison.causes, comparison.false_causes, comparison.exact
-    row.problems += comparison.problems
+    row.problems += [*comparison.problems, *playbooks.leaks(injection.server, report_dir, done)]
     say(row.fault, f"{row.phase}: diagnosed in {row.seconds} s: {', '.join(row.causes) or 'no cause'}")
     if options.record and row.exact and not row.problems:
         records.keep(row.fault, row.phase, playbooks.evidence(report_dir), expected, injection)

@@ -93,3 +93,11 @@ def evidence(report_dir: Path) -> Path:
     if not found:
         raise LabError(f"there is no evidence file in {report_dir}")
     return found[-1]
+
+
+def leaks(server: servers.Server, report_dir: Path, done: Run) -> list[str]:
+    """Where the database's password can be read after a run: in its output or in a file of the report folder."""
+    password = server.database["password"]
+    places = [path for path in report_dir.rglob("*") if path.is_file()]
+    found = [str(path) for path in places if password in path.read_text(encoding="utf-8", errors="replace")]
+    return [f"the password is in {place}" for place in [*found, *(["the output"] if password in done.output else [])]]

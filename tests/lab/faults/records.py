@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tests.lab import settings
 from tests.lab.faults import model
@@ -29,8 +30,13 @@ def keep(fault: str, phase: str, evidence: Path, expected: model.Expectation, in
         "phase": phase,
         "expected": {"status": expected.status, "causes": [cause.model_dump() for cause in expected.causes]},
         "must_not": expected.must_not,
-        "evidence": json.loads(text),
     }
     path = FOLDER / f"{fault}.json" if phase == "running" else FOLDER / f"{fault}_{phase}.json"
-    settings.write_text(path, json.dumps(document, indent=1, sort_keys=True) + "\n")
+    settings.write_text(path, written(document, json.loads(text)))
     return path
+
+
+def written(document: dict[str, Any], evidence: list[Any]) -> str:
+    """The document as JSON with one piece of evidence a line, so that a change of one is a change of one line."""
+    pieces = ",\n  ".join(json.dumps(piece, sort_keys=True) for piece in evidence)
+    return f'{json.dumps(document, indent=1)[:-2]},\n "evidence": [\n  {pieces}\n ]\n}}\n'

@@ -9,6 +9,7 @@ import datetime
 from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pytest
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients import aws
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.calls import Deadline, Observation
@@ -92,7 +93,7 @@ def test_no_call_without_time(reader: aws.CloudReader) -> None:
 
 
 def test_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aws.boto3.session.Session, "get_credentials", lambda self: None)
+    monkeypatch.setattr(boto3.session.Session, "get_credentials", lambda self: None)
     reader = aws.CloudReader({"region": "us-west-2"}, Deadline(5))
     assert reader.call("sts", "get_caller_identity") == Observation(State.UNREACHABLE, detail="no AWS credentials")
     assert reader.secrets() == set()

@@ -9,7 +9,11 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
+import kubernetes.client
+import kubernetes.stream
 import pytest
+import urllib3
+from ansible_collections.kubernetes.core.plugins.module_utils.k8s import client as core_client
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients import kubernetes as client
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.calls import (
     CallFailed,
@@ -19,9 +23,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.calls
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import State
 
 DENIED = json.dumps(
-    {
-        "message": 'pods is forbidden: User "operator" cannot list resource "pods" in API group "" in the namespace "mlflow"'
-    }
+    {"message": 'pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace "mlflow"'}
 )
 DENIED_EVERYWHERE = json.dumps(
     {"message": 'nodes is forbidden: User "operator" cannot list resource "nodes" in API group "" at the cluster scope'}
@@ -63,9 +65,7 @@ def test_translate_exception(text: str, reason: str) -> None:
 @pytest.fixture
 def reader(monkeypatch: pytest.MonkeyPatch) -> client.ClusterReader:
     """A reader whose connection is never used."""
-    monkeypatch.setattr(
-        client.core_client, "_create_configuration", lambda auth: client.kubernetes.client.Configuration()
-    )
+    monkeypatch.setattr(core_client, "_create_configuration", lambda auth: kubernetes.client.Configuration())
     return client.ClusterReader({"host": "https://127.0.0.1:1", "api_key": "secret-token"}, Deadline(5))
 
 
@@ -125,8 +125,8 @@ def test_nothing_is_asked_without_time_but_removals(
 @pytest.mark.parametrize(
     ("failure", "state"),
     [
-        (client.kubernetes.client.ApiException(status=0, reason="Connection refused"), State.UNREACHABLE),
-        (client.urllib3.exceptions.ProtocolError("Connection aborted."), State.UNREACHABLE),
+        (kubernetes.client.ApiException(status=0, reason="Connection refused"), State.UNREACHABLE),
+        (urllib3.exceptions.ProtocolError("Connection aborted."), State.UNREACHABLE),
     ],
 )
 def test_failed_requests(
@@ -198,7 +198,7 @@ def test_exec(reader: client.ClusterReader, monkeypatch: pytest.MonkeyPatch, end
         commands.append(command)
         return socket
 
-    monkeypatch.setattr(client.kubernetes.stream, "stream", stream)
+    monkeypatch.setattr(kubernetes.stream, "stream", stream)
     seen = reader.exec_python("mlflow", "pod", "mlflow", "program", '{"secrets": ["hunter2"]}', 3)
     assert seen == Observation(State.OK, {"out": "out", "error": "err", "problem": problem})
     assert "hunter2" in socket.sent
@@ -207,7 +207,7 @@ def test_exec(reader: client.ClusterReader, monkeypatch: pytest.MonkeyPatch, end
 
 
 def test_exec_that_never_ends(reader: client.ClusterReader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client.kubernetes.stream, "stream", lambda *args, **more: Socket("", still_open=True))
+    monkeypatch.setattr(kubernetes.stream, "stream", lambda *args, **more: Socket("", still_open=True))
     seen = reader.exec_python("mlflow", "pod", "mlflow", "program", "{}", 3)
     assert seen == Observation(State.UNREACHABLE, detail="exec in pod: no answer within 3 s")
 
@@ -215,9 +215,9 @@ def test_exec_that_never_ends(reader: client.ClusterReader, monkeypatch: pytest.
 def test_exec_that_is_not_permitted(reader: client.ClusterReader, monkeypatch: pytest.MonkeyPatch) -> None:
     def stream(*args: Any, **more: Any) -> Any:
         body = 'cannot get resource "pods/exec" in API group "" in the namespace "mlflow"'
-        raise client.kubernetes.client.ApiException(status=0, reason=f"Handshake status 403 Forbidden -+-+- {body}")
+        raise kubernetes.client.ApiException(status=0, reason=f"Handshake status 403 Forbidden -+-+- {body}")
 
-    monkeypatch.setattr(client.kubernetes.stream, "stream", stream)
+    monkeypatch.setattr(kubernetes.stream, "stream", stream)
     seen = reader.exec_python("mlflow", "pod", "mlflow", "program", "{}", 3)
     assert seen == Observation(State.FORBIDDEN, detail="get pods/exec in namespace mlflow")
 

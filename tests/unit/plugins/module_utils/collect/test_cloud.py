@@ -92,10 +92,10 @@ def test_everything(notebook: Notebook) -> None:
 
 
 def test_the_instance_is_found_by_its_address(notebook: Notebook) -> None:
-    evidence, dummy = collect(notebook, identifier="", host="db-1.example")
+    evidence, _dummy = collect(notebook, identifier="", host="db-1.example")
     assert evidence.value("aws.db_instance", subject="db-1") == INSTANCE
     assert first(evidence, "metrics").state is State.OK
-    evidence, dummy = collect(notebook, identifier="", host="other.example")
+    evidence, _dummy = collect(notebook, identifier="", host="other.example")
     assert first(evidence, "db_instance").state is State.ABSENT
 
 
@@ -107,7 +107,7 @@ def test_nothing_named_nothing_asked(notebook: Notebook) -> None:
 
 @pytest.mark.parametrize("state", [State.FORBIDDEN, State.ABSENT, State.UNREACHABLE])
 def test_an_instance_that_cannot_be_read(notebook: Notebook, state: State) -> None:
-    evidence, dummy = collect(notebook, describe_db_instances=Observation(state, detail="why"))
+    evidence, _dummy = collect(notebook, describe_db_instances=Observation(state, detail="why"))
     assert (first(evidence, "db_instance").state, first(evidence, "db_instance").detail) == (state, "why")
     assert evidence.first("aws.security_groups") is None
 
@@ -115,7 +115,7 @@ def test_an_instance_that_cannot_be_read(notebook: Notebook, state: State) -> No
 def test_denied_parts_make_it_partial(notebook: Notebook) -> None:
     denied = Observation(State.FORBIDDEN, detail="s3:GetBucketPolicy")
     hidden = Observation(State.FORBIDDEN, detail="iam:GetRolePolicy")
-    evidence, dummy = collect(notebook, get_bucket_policy=denied, get_role_policy=hidden)
+    evidence, _dummy = collect(notebook, get_bucket_policy=denied, get_role_policy=hidden)
     assert first(evidence, "bucket").state is State.PARTIAL
     assert first(evidence, "bucket").value["policy"] == {"denied": "s3:GetBucketPolicy"}
     assert first(evidence, "role_policies").state is State.PARTIAL
@@ -130,8 +130,8 @@ def test_nothing_of_a_bucket_may_be_seen(notebook: Notebook) -> None:
         "get_bucket_policy",
         "get_public_access_block",
     )
-    changes = {name: Observation(State.FORBIDDEN, detail=f"s3:{name}") for name in methods}
-    evidence, dummy = collect(notebook, **changes)
+    changes: dict[str, Any] = {name: Observation(State.FORBIDDEN, detail=f"s3:{name}") for name in methods}
+    evidence, _dummy = collect(notebook, **changes)
     assert first(evidence, "bucket").state is State.FORBIDDEN
 
 

@@ -56,7 +56,7 @@ def test_one_round_of_calls(notebook: Notebook) -> None:
 
 
 def test_an_absent_namespace(notebook: Notebook) -> None:
-    cluster, dummy = collector({"/api/v1/namespaces": NAMESPACES[:1]}, notebook)
+    cluster, _dummy = collector({"/api/v1/namespaces": NAMESPACES[:1]}, notebook)
     found = EvidenceSet(cluster.collect()).first("kubernetes.namespace")
     assert found is not None
     assert found.state is State.ABSENT
@@ -65,7 +65,7 @@ def test_an_absent_namespace(notebook: Notebook) -> None:
 def test_only_named_namespaces_may_be_read(notebook: Notebook) -> None:
     forbidden = Observation(State.FORBIDDEN, detail="list namespaces")
     own = {"metadata": {"name": "mlflow", "uid": "uid-mlflow"}}
-    cluster, dummy = collector({"/api/v1/namespaces": forbidden, "/api/v1/namespaces/mlflow": own}, notebook)
+    cluster, _dummy = collector({"/api/v1/namespaces": forbidden, "/api/v1/namespaces/mlflow": own}, notebook)
     evidence = EvidenceSet(cluster.collect())
     identity = evidence.first("kubernetes.cluster")
     assert identity is not None
@@ -83,7 +83,7 @@ def test_a_silent_server_is_asked_once(notebook: Notebook) -> None:
 @pytest.mark.parametrize("there", [True, False])
 def test_secrets_are_read_by_name(notebook: Notebook, there: bool) -> None:
     path = "/api/v1/namespaces/mlflow/secrets/mlflow-db"
-    cluster, dummy = collector({path: secret()} if there else {}, notebook)
+    cluster, _dummy = collector({path: secret()} if there else {}, notebook)
     [item] = cluster.secrets(["mlflow-db"])
     assert item.subject == "mlflow/mlflow-db"
     assert item.state is (State.OK if there else State.ABSENT)

@@ -16,7 +16,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.calls
     Deadline,
     Observation,
 )
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.collect import run
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.collect import logs, run
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.collect.threads import together
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import (
     DEBUG_COPY,
@@ -30,7 +30,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings
 from .conftest import NOW, PASSWORD, FakeCluster, client_pod, metrics, secret, server_pod, workload
 
 SETTINGS = Settings(namespace="mlflow", source_namespaces=("argo",))
-SERVICE = {
+SERVICE: dict[str, Any] = {
     "metadata": {"name": "mlflow"},
     "spec": {"selector": {"app": "mlflow"}, "ports": [{"port": 80, "targetPort": 5000}]},
 }
@@ -63,9 +63,9 @@ class NoCloud:
 
 
 def collect(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings = SETTINGS, **changes: Any
+    monkeypatch: pytest.MonkeyPatch, settings: Settings = SETTINGS, changes: dict[str, Any] | None = None
 ) -> tuple[run.Collected, FakeCluster]:
-    reader = FakeCluster({**OBJECTS, **changes})
+    reader = FakeCluster({**OBJECTS, **(changes or {})})
     monkeypatch.setattr(run, "ClusterReader", lambda options, deadline: reader)
     monkeypatch.setattr(run, "CloudReader", NoCloud)
     return run.collect(settings, lambda: NOW), reader
@@ -103,7 +103,7 @@ def test_no_pod_is_made_or_entered(monkeypatch: pytest.MonkeyPatch, settings: Se
 
 def test_a_server_that_does_not_run_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     crashed = server_pod("mlflow-1", {"waiting": {"reason": "CrashLoopBackOff"}})
-    collected, reader = collect(monkeypatch, **{"/api/v1/namespaces/mlflow/pods": [crashed]})
+    collected, reader = collect(monkeypatch, changes={"/api/v1/namespaces/mlflow/pods": [crashed]})
     assert first(collected, "probe.pod", POD).detail == "no container of the server runs"
     assert first(collected, "probe.pod", DEBUG_COPY).state is State.OK
     assert reader.pods == {}
@@ -112,25 +112,25 @@ def test_a_server_that_does_not_run_is_copied(monkeypatch: pytest.MonkeyPatch) -
 def test_a_newer_secret_is_tried_in_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     newer = secret()
     newer["metadata"]["managedFields"][0]["time"] = "2026-11-22T11:30:00Z"
-    collected, dummy = collect(monkeypatch, **{"/api/v1/namespaces/mlflow/secrets/mlflow-db": newer})
+    collected, _dummy = collect(monkeypatch, changes={"/api/v1/namespaces/mlflow/secrets/mlflow-db": newer})
     assert first(collected, "probe.pod", POD).state is State.OK
     assert first(collected, "probe.pod", DEBUG_COPY).state is State.OK
 
 
 def test_no_copy_that_would_get_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
-    service = {**SERVICE, "spec": {**SERVICE["spec"], "publishNotReadyAddresses": True}}
+    service: dict[str, Any] = {**SERVICE, "spec": {**SERVICE["spec"], "publishNotReadyAddresses": True}}
     changes = {
         "/api/v1/namespaces/mlflow/services": [service],
         "/apis/metrics.k8s.io/v1beta1/namespaces/mlflow/pods": [metrics("1000Mi")],
     }
-    collected, dummy = collect(monkeypatch, **changes)
+    collected, _dummy = collect(monkeypatch, changes=changes)
     assert first(collected, "probe.pod", POD).detail == "mlflow-1 uses 1000 of 1024 MiB"
     assert first(collected, "probe.pod", DEBUG_COPY).detail == "service/mlflow publishes pods that are not ready"
 
 
 def test_no_image_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = server_pod("mlflow-1", {"waiting": {"reason": "ErrImagePull"}})
-    collected, reader = collect(monkeypatch, **{"/api/v1/namespaces/mlflow/pods": [waiting]})
+    collected, reader = collect(monkeypatch, changes={"/api/v1/namespaces/mlflow/pods": [waiting]})
     assert "cannot be pulled" in first(collected, "probe.pod", DEBUG_COPY).detail
     assert first(collected, "probe.pod", source_place("argo")).state is State.SKIPPED
     assert "create" not in reader.verbs()
@@ -160,7 +160,7 @@ def test_the_database_that_only_the_pod_knows(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_api_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     silent = Observation(State.UNREACHABLE, detail="API server: timed out")
-    collected, reader = collect(monkeypatch, **{"/version": silent})
+    collected, reader = collect(monkeypatch, changes={"/version": silent})
     assert collected.target is None
     assert "timed out" in collected.discovery.problem
     assert len(reader.asked) == 1
@@ -181,7 +181,7 @@ def test_pods_are_removed_when_something_breaks(monkeypatch: pytest.MonkeyPatch)
     def broken(*given: Any) -> Any:
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(run.logs, "jobs", broken)
+    monkeypatch.setattr(logs, "jobs", broken)
     reader = FakeCluster(OBJECTS)
     monkeypatch.setattr(run, "ClusterReader", lambda options, deadline: reader)
     monkeypatch.setattr(run, "CloudReader", NoCloud)

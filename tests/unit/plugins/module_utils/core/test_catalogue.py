@@ -14,7 +14,13 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils import sections
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.catalogue import BY_ID, KINDS, Kind, Role, closure
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.catalogue import (
+    BY_ID,
+    KINDS,
+    Kind,
+    Role,
+    closure,
+)
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.discovery import Target
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import SECTIONS
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.signatures import SIGNATURES

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.discovery import Discovery, Target, discover
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import API, POD, Evidence, EvidenceSet, State
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import (
+    API,
+    POD,
+    Evidence,
+    EvidenceSet,
+    State,
+)
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import Settings
 
 AT = "2026-01-01T00:00:00Z"
@@ -45,9 +51,14 @@ def workload(name: str = "mlflow", labels: dict[str, str] | None = None, *contai
     }
 
 
-def service(name: str = "mlflow", selector: dict[str, str] | None = None, target: Any = 5000, **spec: Any) -> dict[str, Any]:
+def service(
+    name: str = "mlflow", selector: dict[str, str] | None = None, target: Any = 5000, **spec: Any
+) -> dict[str, Any]:
     chosen = {"app": "mlflow"} if selector is None else selector
-    return {"metadata": {"name": name}, "spec": {"selector": chosen, "ports": [{"port": 80, "targetPort": target}], **spec}}
+    return {
+        "metadata": {"name": name},
+        "spec": {"selector": chosen, "ports": [{"port": 80, "targetPort": target}], **spec},
+    }
 
 
 def listed(what: str, *items: dict[str, Any], subject: str = NAMESPACE) -> Evidence:
@@ -81,7 +92,12 @@ def test_everything_from_the_cluster() -> None:
         secret(uri),
         account(**{"eks.amazonaws.com/role-arn": ARN}),
     )
-    assert (found.kind, found.deployment, found.uid, found.container) == ("Deployment", "mlflow", "uid-mlflow", "mlflow")
+    assert (found.kind, found.deployment, found.uid, found.container) == (
+        "Deployment",
+        "mlflow",
+        "uid-mlflow",
+        "mlflow",
+    )
     assert (found.service, found.service_port, found.port) == ("mlflow", 80, 5000)
     assert found.backend == {**uri, "env": "MLFLOW_BACKEND_STORE_URI", "secret": "db", "key": "uri"}
     assert (found.bucket, found.artifact_prefix, found.artifacts_proxied) == ("artifacts", "runs", True)
@@ -128,7 +144,9 @@ def test_variables_override_and_say_so() -> None:
 
 def test_the_server_among_other_workloads() -> None:
     gateway = workload("mlflow-gateway", {"app": "mlflow", "app.kubernetes.io/component": "gateway"})
-    runner = workload("trainer", {"app": "trainer"}, container(command=["python", "train.py"], args=[], env=[], image="train:1"))
+    runner = workload(
+        "trainer", {"app": "trainer"}, container(command=["python", "train.py"], args=[], env=[], image="train:1")
+    )
     proxy = container(name="proxy", image="nginx:1", command=["nginx"], args=[], env=[])
     server = workload("tracking", {"app": "tracking"}, proxy, container())
     found = target(listed("deployments", gateway, runner, server))
@@ -150,7 +168,9 @@ def test_two_servers_are_a_question() -> None:
 
 
 def test_label_selectors_choose() -> None:
-    both = listed("deployments", workload("a", {"app": "mlflow", "env": "dev"}), workload("b", {"app": "mlflow", "env": "prod"}))
+    both = listed(
+        "deployments", workload("a", {"app": "mlflow", "env": "dev"}), workload("b", {"app": "mlflow", "env": "prod"})
+    )
     assert target(both, label_selectors=("env=prod",)).deployment == "b"
     assert find(both, label_selectors=("env=prod", "app=other")).target is None
 
@@ -193,7 +213,9 @@ def test_the_service_also_when_its_selector_is_broken(services: list[dict[str, A
 
 
 def test_a_service_of_another_workload_is_not_taken_for_broken() -> None:
-    other = workload("mlflow-proxy", {"app": "proxy"}, container(name="proxy", image="nginx:1", command=["nginx"], args=[], env=[]))
+    other = workload(
+        "mlflow-proxy", {"app": "proxy"}, container(name="proxy", image="nginx:1", command=["nginx"], args=[], env=[])
+    )
     services = listed("services", service("mlflow-proxy", selector={"app": "proxy"}))
     assert target(listed("deployments", workload(), other), services).service == ""
 
@@ -218,9 +240,7 @@ def test_port(fields: dict[str, Any], expected: int) -> None:
     assert target(listed("deployments", workload("mlflow", None, container(**fields)))).port == expected
 
 
-@pytest.mark.parametrize(
-    ("prefix", "expected"), [("/ml", "/ml"), ("ml/", "/ml"), ("/a/b/", "/a/b")]
-)
+@pytest.mark.parametrize(("prefix", "expected"), [("/ml", "/ml"), ("ml/", "/ml"), ("/a/b/", "/a/b")])
 def test_static_prefix(prefix: str, expected: str) -> None:
     found = target(listed("deployments", workload("mlflow", None, container(args=["--static-prefix", prefix]))))
     assert found.static_prefix == expected

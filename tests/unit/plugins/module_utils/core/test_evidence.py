@@ -19,7 +19,9 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence
 AT = "2026-01-01T00:00:00Z"
 
 
-def piece(state: State = State.OK, what: str = "probe.tcp", place: str = POD, subject: str = "db:5432", value: object = None) -> Evidence:
+def piece(
+    state: State = State.OK, what: str = "probe.tcp", place: str = POD, subject: str = "db:5432", value: object = None
+) -> Evidence:
     return Evidence(what, place, subject, AT, state, value)
 
 
@@ -85,7 +87,9 @@ def test_there_and_back() -> None:
     assert again.items[1].state is State.FORBIDDEN
 
 
-@pytest.mark.parametrize("text", ["{}x", "7", '"text"', "[7]", "[{}]", '[{"state": "ok"}]', '[{"state": "no such state"}]'])
+@pytest.mark.parametrize(
+    "text", ["{}x", "7", '"text"', "[7]", "[{}]", '[{"state": "ok"}]', '[{"state": "no such state"}]']
+)
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         EvidenceSet.from_json(text)

@@ -113,7 +113,9 @@ def test_ports(ports: list[dict[str, Any]], port: int, protocol: str, expected: 
 
 
 def test_a_rule_needs_peer_and_port_both() -> None:
-    apart = ingress({"from": [{"namespaceSelector": labels(team="train")}], "ports": [{"port": 443}]}, {"ports": [{"port": 80}]})
+    apart = ingress(
+        {"from": [{"namespaceSelector": labels(team="train")}], "ports": [{"port": 443}]}, {"ports": [{"port": 80}]}
+    )
     assert not decide([apart], INGRESS, SERVER, CLIENT, 5000).allowed
     assert decide([apart], INGRESS, SERVER, CLIENT, 443).allowed
     assert not decide([apart], INGRESS, SERVER, NEIGHBOUR, 443).allowed

@@ -23,7 +23,10 @@ URI = "MLFLOW_BACKEND_STORE_URI"
         ({"command": ["mlflow", "server"]}, {}),
         ({"command": ["mlflow"], "args": ["server", "--port", "5001"]}, {"port": "5001"}),
         ({"args": ["mlflow", "server", "--port=5001"]}, {"port": "5001"}),
-        ({"command": ["/opt/venv/bin/mlflow", "ui", "-h", "0.0.0.0", "-p", "5001"]}, {"host": "0.0.0.0", "port": "5001"}),
+        (
+            {"command": ["/opt/venv/bin/mlflow", "ui", "-h", "0.0.0.0", "-p", "5001"]},
+            {"host": "0.0.0.0", "port": "5001"},
+        ),
         ({"command": ["python", "-m", "mlflow", "server", "-w", "2"]}, {"workers": "2"}),
         ({"command": ["mlflow", "server", "--serve-artifacts", "--port", "80"]}, {"serve-artifacts": "", "port": "80"}),
         ({"command": ["mlflow", "server", "--port"]}, {"port": ""}),
@@ -34,7 +37,10 @@ URI = "MLFLOW_BACKEND_STORE_URI"
         ({"command": ["tini", "--", "sh", "-c", "mlflow server --port 5001"]}, {"port": "5001"}),
         ({"command": ["sh", "-c", "mlflow db upgrade $URI && mlflow server --port 5001"]}, {"port": "5001"}),
         ({"command": ["sh", "-c", "mlflow server --port 5001; echo --port 9"]}, {"port": "5001"}),
-        ({"command": ["sh", "-c", "mlflow server \\\n  --port 5001 \\\n  --workers 2\n"]}, {"port": "5001", "workers": "2"}),
+        (
+            {"command": ["sh", "-c", "mlflow server \\\n  --port 5001 \\\n  --workers 2\n"]},
+            {"port": "5001", "workers": "2"},
+        ),
         (
             {"command": ["sh", "-c", 'mlflow server --gunicorn-opts="--timeout 180 --keep-alive 5" --port 5001']},
             {"gunicorn-opts": "--timeout 180 --keep-alive 5", "port": "5001"},
@@ -71,7 +77,9 @@ def test_other_containers(container: dict[str, Any]) -> None:
 
 
 def test_an_unbalanced_quote_does_not_hide_the_server() -> None:
-    assert read_command({"command": ["sh", "-c", "mlflow server --port 5001 --host '0.0.0.0"]}).setting("port") == "5001"
+    assert (
+        read_command({"command": ["sh", "-c", "mlflow server --port 5001 --host '0.0.0.0"]}).setting("port") == "5001"
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,7 +152,12 @@ def test_environment_in_the_order_of_kubernetes() -> None:
     }
     maps = {"settings": {"MLFLOW_PORT": "5001", "MLFLOW_WORKERS": "4", "host": "db.internal"}}
     command = read_command(container, maps, {"db": ["user", "password"]})
-    assert command.environment == {"MLFLOW_PORT": "5002", "host": "db.internal", "DB_user": "literal", "HOST": "db.internal"}
+    assert command.environment == {
+        "MLFLOW_PORT": "5002",
+        "host": "db.internal",
+        "DB_user": "literal",
+        "HOST": "db.internal",
+    }
     assert command.references == {
         "DB_password": Reference("Secret", "db", "password"),
         "UNREAD": Reference("ConfigMap", "not-read", "x"),
@@ -156,7 +169,14 @@ def test_environment_in_the_order_of_kubernetes() -> None:
     ("uri", "scheme", "host", "port", "user", "database"),
     [
         ("postgresql://mlflow:pw@db.internal:5433/tracking", "postgresql", "db.internal", 5433, "mlflow", "tracking"),
-        ("postgresql+psycopg2://mlflow:pw@db/tracking?sslmode=require", "postgresql+psycopg2", "db", 5432, "mlflow", "tracking"),
+        (
+            "postgresql+psycopg2://mlflow:pw@db/tracking?sslmode=require",
+            "postgresql+psycopg2",
+            "db",
+            5432,
+            "mlflow",
+            "tracking",
+        ),
         ("mysql+pymysql://mlflow:pw@db/tracking", "mysql+pymysql", "db", None, "mlflow", "tracking"),
         ("postgresql://mlflow:p@ss@db/tracking", "postgresql", "db", 5432, "mlflow", "tracking"),
         ("postgresql://$(USER):$(PASSWORD)@db/tracking", "postgresql", "db", 5432, "", "tracking"),

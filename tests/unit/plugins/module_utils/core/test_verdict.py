@@ -8,7 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import POD, Evidence, EvidenceSet, State
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import (
+    POD,
+    Evidence,
+    EvidenceSet,
+    State,
+)
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.findings import (
     FROM_INGRESS,
     SERVER,
@@ -40,7 +45,9 @@ WELL = Impact((), True, True, True, True)
 DOWN = Impact(("argo",), False, False, False, False)
 ARGO = source_flow("argo")
 
-CLOSED = Finding("database.security_group_closed", "sg-1", "closed", ("a",), TO_DATABASE, configured=True, measured=True)
+CLOSED = Finding(
+    "database.security_group_closed", "sg-1", "closed", ("a",), TO_DATABASE, configured=True, measured=True
+)
 TIMEOUT = Finding("database.connect_timeout", "db:5432", "TCP times out", ("b",), TO_DATABASE, measured=True)
 API_FAILS = Finding("web_server.api_failing", "deployment/mlflow", "the API answers 503", ("c",), measured=True)
 UNREACHABLE = Finding("service.unreachable", "service/mlflow", "argo gets no answer", ("d",), ARGO, measured=True)
@@ -123,7 +130,9 @@ def test_a_cause_does_not_begin_after_its_effect(cause: str | None, effect: str 
 
 def test_findings_of_the_same_thing_are_joined() -> None:
     one = changed(CLOSED, evidence=("a", "b"), since="2026-01-01T10:00:00Z", measured=False, facts={"port": 5432})
-    two = changed(CLOSED, evidence=("b", "c"), since="2026-01-01T09:00:00Z", configured=False, facts={"port": 1, "x": 2})
+    two = changed(
+        CLOSED, evidence=("b", "c"), since="2026-01-01T09:00:00Z", configured=False, facts={"port": 1, "x": 2}
+    )
     (joined,) = unique([one, two])
     assert joined.evidence == ("a", "b", "c")
     assert joined.since == "2026-01-01T09:00:00Z"
@@ -137,7 +146,9 @@ def test_findings_of_different_things_are_not(fields: dict[str, str]) -> None:
     assert len(unique([CLOSED, changed(CLOSED, **fields)])) == 2
 
 
-def probe(result: str, subject: str = "db:5432", what: str = "probe.tcp", place: str = POD, state: State = State.OK) -> Evidence:
+def probe(
+    result: str, subject: str = "db:5432", what: str = "probe.tcp", place: str = POD, state: State = State.OK
+) -> Evidence:
     return Evidence(what, place, subject, AT, state, {"result": result})
 
 
@@ -216,8 +227,14 @@ def ids(found: Verdict) -> list[str]:
 def test_one_cause_explains_everything() -> None:
     found = verdict(UNREACHABLE, API_FAILS, TIMEOUT, CLOSED)
     assert ids(found) == ["database.security_group_closed"]
-    assert set(found.causes[0].explains) == {"service.unreachable", "web_server.api_failing", "database.connect_timeout"}
-    assert set(found.explained_by) == {f"{item.id} {item.object} {item.flow}" for item in (UNREACHABLE, API_FAILS, TIMEOUT)}
+    assert set(found.causes[0].explains) == {
+        "service.unreachable",
+        "web_server.api_failing",
+        "database.connect_timeout",
+    }
+    assert set(found.explained_by) == {
+        f"{item.id} {item.object} {item.flow}" for item in (UNREACHABLE, API_FAILS, TIMEOUT)
+    }
     assert found.status == "down"
     assert not [item for item in found.unknown if item.what == UNREACHABLE.summary]
 
@@ -268,12 +285,19 @@ def test_a_cause_began_when_its_first_effect_did() -> None:
 def test_the_answer_does_not_depend_on_the_order_of_findings() -> None:
     other = changed(CLOSED, object="sg-2")
     findings = [UNREACHABLE, API_FAILS, TIMEOUT, other, CLOSED, ROLE, DENIED]
-    names = [[(cause.finding.id, cause.finding.object) for cause in verdict(*turned).causes] for turned in (findings, findings[::-1])]
-    assert names[0] == names[1] == [
-        ("database.security_group_closed", "sg-1"),
-        ("database.security_group_closed", "sg-2"),
-        ("artifact_store.role_policy_denies", "role"),
+    names = [
+        [(cause.finding.id, cause.finding.object) for cause in verdict(*turned).causes]
+        for turned in (findings, findings[::-1])
     ]
+    assert (
+        names[0]
+        == names[1]
+        == [
+            ("database.security_group_closed", "sg-1"),
+            ("database.security_group_closed", "sg-2"),
+            ("artifact_store.role_policy_denies", "role"),
+        ]
+    )
 
 
 def test_nothing_found_on_a_working_server_is_healthy() -> None:

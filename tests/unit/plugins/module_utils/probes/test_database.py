@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,7 +54,7 @@ class Connection:
         self.closed = True
 
 
-def answers(used: int = 5, **more: Any) -> dict[str, Any]:
+def answers(used: int = 5, more: dict[str, Any] | None = None) -> dict[str, Any]:
     return {
         database.COUNTS: [(used, 100, 3)],
         database.BASICS: [(False, False, "15.4", -1, -1)],
@@ -63,7 +64,7 @@ def answers(used: int = 5, **more: Any) -> dict[str, Any]:
         database.BLOCKED: [(1, "mlflow", "", 9, 2, "admin", "psql", "idle in transaction", 60)],
         database.LONG_TRANSACTIONS: [],
         database.REVISION: [("abc",)],
-        **more,
+        **(more or {}),
     }
 
 
@@ -76,9 +77,7 @@ def use(monkeypatch: pytest.MonkeyPatch, result: Any) -> dict[str, Any]:
             raise result
         return result
 
-    monkeypatch.setattr(
-        database.importlib, "import_module", lambda name: SimpleNamespace(connect=connect, Error=DriverError)
-    )
+    monkeypatch.setattr(importlib, "import_module", lambda name: SimpleNamespace(connect=connect, Error=DriverError))
     return given
 
 
@@ -124,7 +123,7 @@ def test_the_last_slots_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_refused_question_hides_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, Connection(answers(**{database.DATABASE_SIZE: DriverError("statement timeout")})))
+    use(monkeypatch, Connection(answers(more={database.DATABASE_SIZE: DriverError("statement timeout")})))
     record = common.Record()
     database.probe(record, BACKEND, "db")
     value = rows_of(record)["probe.query"]["value"]
@@ -158,7 +157,7 @@ def test_an_image_without_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> Any:
         raise ImportError(name)
 
-    monkeypatch.setattr(database.importlib, "import_module", missing)
+    monkeypatch.setattr(importlib, "import_module", missing)
     record = common.Record()
     database.probe(record, BACKEND, "db")
     assert "no PostgreSQL driver (psycopg2)" in rows_of(record)["probe.login"]["value"]["error"]

@@ -29,7 +29,7 @@ def wanted(**more: Any) -> dict[str, Any]:
     }
 
 
-def run(spec: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def run(spec: dict[str, Any]) -> tuple[dict[tuple[str, str], Any], str]:
     text = bundle.document(spec)
     done = subprocess.run(
         [sys.executable, "-I", "-c", bundle.PROGRAM, str(len(text.encode()))],
@@ -55,14 +55,14 @@ def test_the_bundle_stands_alone_and_tells_no_secret() -> None:
 
 
 def test_other_databases_are_left_alone() -> None:
-    rows, dummy = run(wanted(words=["--backend-store-uri", "sqlite:///mlflow.db"]))
+    rows, _dummy = run(wanted(words=["--backend-store-uri", "sqlite:///mlflow.db"]))
     assert rows["probe.login", "db-1:5432/mlflow.db"]["detail"] == "the backend store is sqlite, not PostgreSQL"
 
 
 def test_a_source_measures_its_targets_only() -> None:
     request = {"subject": "u", "url": "http://127.0.0.1:1/health", "host_header": "", "headers": {}, "seconds": 1}
     target = {"host": "127.0.0.1", "port": 1, "requests": [request]}
-    rows, dummy = run(wanted(server=False, database=None, targets=[target]))
+    rows, _dummy = run(wanted(server=False, database=None, targets=[target]))
     assert list(rows) == [("probe.tcp", "127.0.0.1:1")]
 
 

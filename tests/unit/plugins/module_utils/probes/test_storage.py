@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import importlib
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.probes import common, storage
@@ -56,7 +57,7 @@ def test_identity(tmp_path: Any) -> None:
 class Session:
     """Clients whose answers or errors are given."""
 
-    answers: dict[str, Any] = {}
+    answers: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, region_name: str | None) -> None:
         assert region_name == "us-west-2"
@@ -77,7 +78,7 @@ def run(monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any], roomy: bool = 
         "boto3": SimpleNamespace(session=SimpleNamespace(Session=Session)),
         "botocore.config": SimpleNamespace(Config=lambda **given: given),
     }
-    monkeypatch.setattr(storage.importlib, "import_module", lambda name: modules[name])
+    monkeypatch.setattr(importlib, "import_module", lambda name: modules[name])
     record = common.Record()
     storage.probe(record, WANTED, {}, roomy)
     return {row["what"]: row for row in record.rows()}
@@ -106,7 +107,7 @@ def test_an_image_without_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> Any:
         raise ImportError("No module named 'boto3'")
 
-    monkeypatch.setattr(storage.importlib, "import_module", missing)
+    monkeypatch.setattr(importlib, "import_module", missing)
     record = common.Record()
     storage.probe(record, WANTED, {}, True)
     assert [row["detail"] for row in record.rows()] == [
