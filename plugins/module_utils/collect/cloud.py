@@ -97,13 +97,13 @@ class CloudCollector:
         self.notebook = notebook
         self.addresses = sorted(set(addresses))[:MOST_ADDRESSES]
 
-    def jobs(self, identifier: str, host: str, role: str, bucket: str) -> list[Job]:
+    def jobs(self, identifier: str, host: str, role_arn: str, bucket: str) -> list[Job]:
         """Return jobs for all that is named; an empty name is not asked for.
 
         Args:
             identifier: RDS instance identifier.
             host: database host, to find the instance when the identifier is unknown.
-            role: IAM role name.
+            role_arn: IAM role of the server.
             bucket: S3 bucket.
         """
         jobs: list[Job] = [self._caller]
@@ -111,8 +111,8 @@ class CloudCollector:
             jobs.append(lambda: self.database(identifier, host))
         if identifier:
             jobs += [lambda: self._events(identifier), lambda: self._metrics(identifier)]
-        if role:
-            jobs += [lambda: self._role(role)]
+        if role_arn:
+            jobs.append(lambda: self._role(role_arn))
         if bucket:
             jobs.append(lambda: self._bucket(bucket))
         return jobs
@@ -216,14 +216,27 @@ class CloudCollector:
         )
         return [self._items("network_acls", instance["DBInstanceIdentifier"], seen, "NetworkAcls")]
 
-    def _role(self, role: str) -> list[Evidence]:
+    def _role(self, role_arn: str) -> list[Evidence]:
+        """Read the role; one of the same name in another account is none of the server's."""
+        role = role_arn.rpartition("/")[2]
         seen = self.reader.call("iam", "get_role", RoleName=role)
+        if seen.state is State.ABSENT or (seen.seen and seen.value["Role"]["Arn"] != role_arn):
+            seen = self._in_its_account(role_arn, seen)
         facts = seen.value["Role"] if seen.seen else None
-        policies = seen if seen.state is State.ABSENT else self._policies(role, facts or {})
+        policies = seen if seen.state is not State.OK else self._policies(role, facts or {})
         return [
             self._note("role", role, Observation(seen.state, facts, seen.detail)),
             self._note("role_policies", role, policies),
         ]
+
+    def _in_its_account(self, role_arn: str, seen: Observation) -> Observation:
+        """Return an answer about a role, unless our credentials belong to another account than the role."""
+        caller = self.reader.call("sts", "get_caller_identity")
+        wanted, ours = role_arn.split(":")[4], caller.value["Account"] if caller.seen else "unknown"
+        if wanted == ours:
+            return Observation(State.ABSENT, detail=seen.detail or f"no role {role_arn}")
+        reason = f"the role is in account {wanted}, our credentials are for account {ours}"
+        return Observation(State.UNREACHABLE, detail=reason)
 
     def _policies(self, role: str, facts: Mapping[str, Any]) -> Observation:
         """Read every policy that limits or grants what the role may do."""
@@ -268,8 +281,11 @@ class CloudCollector:
             value[name] = seen.value.get(key) if seen.seen else None
             if seen.state is State.FORBIDDEN:
                 value[name] = {"denied": seen.detail}
-        if all(part.state is State.FORBIDDEN for part in parts):
-            return [self._note("bucket", bucket, head)]
+        if not any(part.seen for part in parts):
+            # a refused HEAD has no body, so only the other calls tell rejected credentials from a missing right
+            return [
+                self._note("bucket", bucket, next((part for part in parts if part.state is State.UNREACHABLE), head))
+            ]
         if isinstance(value["policy"], str):
             value["policy"] = decode_policy(value["policy"])
         return [self._note("bucket", bucket, combined(value, parts))]

@@ -28,7 +28,8 @@ PUBLIC_KEY = re.compile(
     re.IGNORECASE,
 )
 SECRET_NAME = re.compile(
-    r"pass(?:word|wd|phrase)?$|pwd$|secret|token|credential|private|(?:api|access|secret|kek)[-_]?key$|salt$", re.IGNORECASE
+    r"pass(?:word|wd|phrase)?$|pwd$|secret|token|credential|private|(?:api|access|secret|kek)[-_]?key$|salt$",
+    re.IGNORECASE,
 )
 URI_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s:/@]*:(?P<password>[^\s@]+)@", re.IGNORECASE)
 SHORTEST_SECRET = 4

@@ -77,12 +77,23 @@ def throttling(root: str = "/sys/fs/cgroup") -> dict[str, int | None]:
     return {"periods": field(text, "nr_periods"), "throttled": field(text, "nr_throttled")}
 
 
+def mount_namespace(process: str) -> str:
+    try:
+        return os.readlink(f"/proc/{process}/ns/mnt")
+    except OSError:
+        return ""
+
+
 def processes() -> list[dict[str, Any]]:
-    """Return the container's other processes with their command lines as lists of words."""
+    """Return the container's other processes with their command lines as lists of words.
+
+    A pod may show the processes of its other containers or of the whole node; those have mounts of their own.
+    """
     found = []
+    ours = mount_namespace("self")
     for name in sorted((entry for entry in os.listdir("/proc") if entry.isdigit()), key=int):
         words = [word for word in read_text(f"/proc/{name}/cmdline").split("\0") if word]
-        if not words or int(name) == os.getpid():
+        if not words or int(name) == os.getpid() or mount_namespace(name) != ours:
             continue
         status = read_text(f"/proc/{name}/status")
         parent = re.search(r"^PPid:\s+(\d+)", status, re.MULTILINE)

@@ -20,6 +20,7 @@ INSTANCE = {
     "DBSubnetGroup": {"Subnets": [{"SubnetIdentifier": "subnet-1"}]},
 }
 GROUP = {"GroupId": "sg-1", "IpPermissions": [{"UserIdGroupPairs": [{"GroupId": "sg-nodes"}]}]}
+ROLE = "arn:aws:iam::1:role/r"
 HEALTHY: dict[str, Any] = {
     "get_caller_identity": {"Account": "1", "Arn": "arn:user"},
     "describe_db_instances": {"DBInstances": [INSTANCE]},
@@ -31,7 +32,7 @@ HEALTHY: dict[str, Any] = {
     "get_metric_data": {
         "MetricDataResults": [{"Label": "CPUUtilization", "Timestamps": ["b", "a"], "Values": [2.0, 1.0]}]
     },
-    "get_role": {"Role": {"RoleName": "r", "PermissionsBoundary": {"PermissionsBoundaryArn": "arn:boundary"}}},
+    "get_role": {"Role": {"Arn": ROLE, "PermissionsBoundary": {"PermissionsBoundaryArn": "arn:boundary"}}},
     "list_role_policies": {"PolicyNames": ["mlflow-s3"]},
     "get_role_policy": {"PolicyDocument": {"Statement": []}},
     "list_attached_role_policies": {"AttachedPolicies": [{"PolicyArn": "arn:attached"}]},
@@ -66,7 +67,7 @@ def collect(
 ) -> tuple[EvidenceSet, FakeCloud]:
     reader = FakeCloud(**changes)
     collector = cloud.CloudCollector(reader, notebook, ["10.90.0.1"])  # type: ignore[arg-type]
-    return EvidenceSet(together(collector.jobs(identifier, host, "r", "b"), reader.deadline)), reader
+    return EvidenceSet(together(collector.jobs(identifier, host, ROLE, "b"), reader.deadline)), reader
 
 
 def first(evidence: EvidenceSet, what: str) -> Evidence:
@@ -133,6 +134,9 @@ def test_nothing_of_a_bucket_may_be_seen(notebook: Notebook) -> None:
     changes: dict[str, Any] = {name: Observation(State.FORBIDDEN, detail=f"s3:{name}") for name in methods}
     evidence, _dummy = collect(notebook, **changes)
     assert first(evidence, "bucket").state is State.FORBIDDEN
+    changes["get_bucket_policy"] = Observation(State.UNREACHABLE, detail="AWS does not accept our credentials")
+    evidence, _reader = collect(notebook, **changes)
+    assert first(evidence, "bucket").detail == "AWS does not accept our credentials"
 
 
 def test_a_bucket_or_role_that_does_not_exist(notebook: Notebook) -> None:
@@ -141,6 +145,15 @@ def test_a_bucket_or_role_that_does_not_exist(notebook: Notebook) -> None:
     assert first(evidence, "bucket").state is State.ABSENT
     assert first(evidence, "role_policies").state is State.ABSENT
     assert "get_bucket_policy" not in [method for method, dummy in reader.asked]
+
+
+@pytest.mark.parametrize("arn", [ROLE, ROLE.replace(":1:", ":2:")])
+def test_a_role_of_another_account(notebook: Notebook, arn: str) -> None:
+    caller = {"Account": "2", "Arn": "arn:user"}
+    answer = {"Role": {"Arn": arn}} if arn != ROLE else Observation(State.ABSENT, detail="NoSuchEntity")
+    evidence, _reader = collect(notebook, get_caller_identity=caller, get_role=answer)
+    assert first(evidence, "role").state is State.UNREACHABLE
+    assert first(evidence, "role_policies").detail == "the role is in account 1, our credentials are for account 2"
 
 
 def test_a_policy_that_is_no_document() -> None:

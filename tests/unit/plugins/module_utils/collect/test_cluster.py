@@ -84,7 +84,7 @@ def test_a_silent_server_is_asked_once(notebook: Notebook) -> None:
 def test_secrets_are_read_by_name(notebook: Notebook, there: bool) -> None:
     path = "/api/v1/namespaces/mlflow/secrets/mlflow-db"
     cluster, _dummy = collector({path: secret()} if there else {}, notebook)
-    [item] = cluster.secrets(["mlflow-db"])
+    [item] = cluster.secrets(["mlflow-db"], "")
     assert item.subject == "mlflow/mlflow-db"
     assert item.state is (State.OK if there else State.ABSENT)
     assert (PASSWORD in cluster.secret_values) is there

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.collect import objects
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import EvidenceSet
 
 from .conftest import PASSWORD, URI, client_pod, encoded, secret, workload
 
@@ -79,13 +80,33 @@ def test_key_facts(value: str, newline: bool, reserved: bool) -> None:
 
 
 def test_secret_values_leave_names_readable() -> None:
-    assert objects.secret_values(secret()) == {PASSWORD, URI}
-    other = {"data": {"config": encoded("mlflow"), "db-username": encoded("mlflow"), "token": encoded("abc")}}
-    assert objects.secret_values(other) == set()
+    assert objects.secret_values(secret(), "") == {PASSWORD, URI}
+    other = {
+        "bucket": "artifacts",
+        "db-username": "mlflow",
+        "token": "abc",
+        "flag": "hidden-value",
+        "password": "artifacts",
+    }
+    item = {"data": {key: encoded(value) for key, value in other.items()}}
+    assert objects.secret_values(item, "s3://artifacts") == {"hidden-value"}
+    del item["data"]["bucket"]
+    assert objects.secret_values(item, "s3://artifacts") == {"hidden-value", "artifacts"}
 
 
-def test_template_passwords() -> None:
+def test_template_secrets() -> None:
     item = workload()
-    item["spec"]["template"]["spec"]["containers"][0]["args"] = ["--backend-store-uri=postgresql://u:a%40bcd@db/x"]
-    assert objects.template_passwords([item]) == {"a%40bcd", "a@bcd"}
+    container = item["spec"]["template"]["spec"]["containers"][0]
+    container["args"] = ["--backend-store-uri=postgresql://u:a%40bcd@db/x"]
+    container["env"] = [
+        {"name": "AWS_SECRET_ACCESS_KEY", "value": "s3cr3t"},
+        {"name": "AWS_WEB_IDENTITY_TOKEN_FILE", "value": "/var/run/token"},
+        {"name": "USE_TOKEN", "value": "true"},
+        {"name": "MLFLOW_WORKERS", "value": "1234"},
+    ]
+    assert objects.template_secrets(item) == {"a%40bcd", "a@bcd", "s3cr3t"}
     assert objects.uri_passwords("postgresql://u:$(PASSWORD)@db") == set()
+
+
+def test_public_text(evidence: EvidenceSet) -> None:
+    assert "s3://artifacts" in objects.public_text(evidence)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.collect import probe_spec
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.discovery import Target
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import EvidenceSet
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import Settings
 
-from .conftest import workload
+from .conftest import listing, workload
 
 SETTINGS = Settings(namespace="mlflow")
 
@@ -55,17 +57,42 @@ def test_paths_with_and_without_the_prefix(target: Target) -> None:
 
 
 def test_source_spec(target: Target) -> None:
-    spec = probe_spec.source_spec(target, SETTINGS, ["10.91.0.5"], 50, policies=True, patient=True)
-    assert spec["settle_seconds"] == probe_spec.POLICY_SETTLE_SECONDS
+    spec = probe_spec.source_spec(target, SETTINGS, None, ["10.91.0.5"], 50, settle_seconds=15, patient=True)
     assert spec["server"] is False
-    assert [(item["host"], item["port"]) for item in spec["targets"]] == [
-        ("mlflow.mlflow.svc.cluster.local", 80),
-        ("10.91.0.5", 5000),
+    assert [(item["host"], item["port"], item["settle_seconds"]) for item in spec["targets"]] == [
+        ("mlflow.mlflow.svc.cluster.local", 80, 15),
+        ("10.91.0.5", 5000, 15),
     ]
     assert max(item["seconds"] for row in spec["targets"] for item in row["requests"]) == 35
-    hurried = probe_spec.source_spec(
-        replace(target, service=""), SETTINGS, ["10.91.0.5"], 50, policies=False, patient=False
-    )
-    assert hurried["settle_seconds"] == 0
-    assert max(item["seconds"] for row in hurried["targets"] for item in row["requests"]) == probe_spec.CLIENT_SECONDS
-    assert len(hurried["targets"]) == 1
+
+
+def test_a_source_that_need_not_wait(target: Target) -> None:
+    spec = probe_spec.source_spec(target, SETTINGS, None, [], 50, settle_seconds=15, patient=False)
+    assert [item["settle_seconds"] for item in spec["targets"]] == [0]
+    assert max(item["seconds"] for row in spec["targets"] for item in row["requests"]) == probe_spec.CLIENT_SECONDS
+    without = replace(target, service="")
+    assert probe_spec.source_spec(without, SETTINGS, None, [], 50, settle_seconds=0, patient=True)["targets"] == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "address"),
+    [
+        ("http://user:word@mlflow.mlflow:80/ml", "http://mlflow.mlflow:80"),
+        ("http://mlflow.mlflow.svc", "http://mlflow.mlflow.svc:80"),
+        ("http://mlflow.mlflow:5000", "http://mlflow.mlflow.svc.cluster.local:80"),
+        ("http://mlflow.mlflow-2:80", "http://mlflow.mlflow.svc.cluster.local:80"),
+        ("http://mlflow.mlflow:port", "http://mlflow.mlflow.svc.cluster.local:80"),
+        ("", "http://mlflow.mlflow.svc.cluster.local:80"),
+    ],
+)
+def test_the_service_is_called_as_clients_call_it(target: Target, uri: str, address: str) -> None:
+    client = {"spec": {"containers": [{"env": [{"name": "MLFLOW_TRACKING_URI", "value": uri}]}]}}
+    assert probe_spec.service_address(target, client) == address
+
+
+def test_policies_on_the_way() -> None:
+    policy = {"metadata": {"name": "p"}, "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}}
+    evidence = EvidenceSet([listing("networkpolicies", policy)])
+    assert probe_spec.policies_on_the_way(evidence, "mlflow", "Ingress")
+    assert not probe_spec.policies_on_the_way(evidence, "mlflow", "Egress")
+    assert not probe_spec.policies_on_the_way(evidence, "argo", "Ingress")

@@ -119,6 +119,7 @@ def test_nested_data() -> None:
         ({"name": "MLFLOW_TRACKING_TOKEN", "value": "hunter22"}, {"name": "MLFLOW_TRACKING_TOKEN", "value": MASK}),
         ({"DB_PASSWORD": "hunter22"}, {"DB_PASSWORD": MASK}),
         ({"name": "DB_HOST", "value": "db"}, {"name": "DB_HOST", "value": "db"}),
+        ({"AWS_WEB_IDENTITY_TOKEN_FILE": "/var/run/token"}, {"AWS_WEB_IDENTITY_TOKEN_FILE": "/var/run/token"}),
         ({"name": "URI_PASSWORD", "value": "$(OTHER)"}, {"name": "URI_PASSWORD", "value": "$(OTHER)"}),
         ({"name": "DB_PASSWORD", "value": ""}, {"name": "DB_PASSWORD", "value": ""}),
         ({"has_password": True, "value": "x"}, {"has_password": True, "value": "x"}),

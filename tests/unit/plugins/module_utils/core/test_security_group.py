@@ -16,7 +16,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.security
     uses_prefix_lists,
 )
 
-POSTGRES = {"IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432}
+POSTGRES: dict[str, Any] = {"IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432}
 NODES = "sg-nodes"
 
 
@@ -50,6 +50,8 @@ def reference(identifier: str = NODES) -> dict[str, Any]:
         (reference("sg-others"), "10.91.0.7", False),
         ({**POSTGRES, "PrefixListIds": [{"PrefixListId": "pl-1"}]}, "10.91.0.7", False),
         (POSTGRES, "10.91.0.7", False),
+        ({**POSTGRES, "IpRanges": [{"CidrIp": "192.0.2.0/24"}, {"CidrIp": "10.91.0.0/24"}]}, "10.91.0.7", True),
+        ({**cidr("192.0.2.0/24"), **cidr("::/0")}, "fd00::7", True),
     ],
 )
 def test_sources(permission: dict[str, Any], address: str, expected: bool) -> None:

@@ -139,6 +139,9 @@ def test_findings_of_the_same_thing_are_joined() -> None:
     assert joined.configured
     assert joined.measured
     assert joined.facts == {"port": 5432, "x": 2}
+    (turned,) = unique([two, one])
+    assert turned.configured
+    assert turned.measured
 
 
 @pytest.mark.parametrize("fields", [{"object": "sg-2"}, {"flow": SERVER}, {"id": "database.connect_timeout"}])
