@@ -158,5 +158,4 @@ def can_write(context: Context) -> bool:
         for value in values
     ):
         return True
-    hit = logs.api_success_since(context, LOG_PROOF)
-    return hit is not None and hit["method"] == "POST"
+    return logs.api_success_since(context, LOG_PROOF) == "POST"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import (
+    COMMANDS,
     HEADLINES,
     cause_lines,
     change_lines,
@@ -38,6 +39,7 @@ def page(report: Mapping[str, Any]) -> str:
         causes=cause_lines(report),
         impact=impact_lines(report["verdict"]["impact"]),
         do_now=do_now(report),
+        commands=COMMANDS,
         changes=change_lines(report["plan"]["steps"]),
         ruled_out=ruled_out_lines(report["verdict"]),
         unknown=unknown_lines(report["verdict"]),

@@ -70,8 +70,8 @@ def translate(status: int, body: str, verb: str, resource: str, namespace: str =
         return Observation(State.UNREACHABLE, detail="the API server does not accept our credentials (401)")
     denied = DENIED.search(message)
     if status == 403 and denied:
-        where = denied["namespace"] or ""
-        return Observation(State.FORBIDDEN, detail=right(denied["verb"], denied["resource"], where))
+        named = resource if resource.startswith(denied["resource"] + ".") else denied["resource"]
+        return Observation(State.FORBIDDEN, detail=right(denied["verb"], named, denied["namespace"] or ""))
     if status == 403 and verb != "create":
         return Observation(State.FORBIDDEN, detail=right(verb, resource, namespace))
     return Observation(State.UNREACHABLE, detail=f"{right(verb, resource, namespace)}: {status} {message}")

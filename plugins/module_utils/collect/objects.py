@@ -31,7 +31,7 @@ SECRET_NAME = re.compile(
     r"pass(?:word|wd|phrase)?$|pwd$|secret|token|credential|private|(?:api|access|secret|kek)[-_]?key$|salt$",
     re.IGNORECASE,
 )
-URI_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s:/@]*:(?P<password>[^\s@]+)@", re.IGNORECASE)
+URI_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s:/@]*:(?P<password>\S+)@", re.IGNORECASE)
 SHORTEST_SECRET = 4
 
 

@@ -143,7 +143,8 @@ class Collection:
         jobs: list[Job] = []
         for namespace in self.settings.source_namespaces:
             place = source_place(namespace)
-            if reason:
+            if reason or self._is_absent(namespace):
+                reason = reason or f"namespace {namespace} does not exist"
                 self.evidence.add(self.notebook.skip("probe.pod", place, "", reason))
                 continue
             client = pod_specs.live_client(self._client_pods(namespace), target)
@@ -152,6 +153,11 @@ class Collection:
             wanted = self._source_spec(target, namespace, client)
             jobs.append(partial(runner.finish, place, manifest, made, wanted))
         return jobs
+
+    def _is_absent(self, namespace: str) -> bool:
+        listed = self.evidence.first("kubernetes.namespaces", API)
+        names = {item["metadata"]["name"] for item in self.evidence.objects("kubernetes.namespaces")}
+        return listed is not None and listed.conclusive and namespace not in names
 
     def _client_pods(self, namespace: str) -> list[dict[str, Any]]:
         seen = self.evidence.value("kubernetes.pods", API, namespace)

@@ -158,13 +158,16 @@ def approve(report: Mapping[str, Any], step: Mapping[str, Any]) -> list[str]:
 
 
 def change_lines(steps: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = []
+    """Name each change once, with all sources that share a port."""
+    sources: dict[str, list[str]] = {}
     for step in steps:
         for rule in step["change"].get("rules", []):
+            first, last = rule.get("FromPort", "all"), rule.get("ToPort", "all")
+            ports = f"{first}" if first == last else f"{first}-{last}"
+            change = f"{step['change']['operation']} on {step['object']}: {rule['IpProtocol']} {ports}"
             source = rule.get("CidrIp") or rule.get("CidrIpv6") or rule.get("GroupId") or rule.get("PrefixListId")
-            ports = f"{rule['IpProtocol']} {rule.get('FromPort', 'all')}-{rule.get('ToPort', 'all')}"
-            lines.append(f"{step['step']}: {step['change']['operation']} on {step['object']}: {ports} from {source}")
-    return lines
+            sources.setdefault(f"{step['step']}: {change}", []).append(str(source))
+    return [f"{change} from {', '.join(names)}" for change, names in sources.items()]
 
 
 def cause_lines(report: Mapping[str, Any]) -> list[str]:

@@ -87,7 +87,7 @@ def single_rules(group: Mapping[str, Any]) -> list[dict[str, Any]]:
         rules += [{**base, "CidrIpv6": item["CidrIpv6"]} for item in permission.get("Ipv6Ranges", [])]
         rules += [{**base, "GroupId": item["GroupId"]} for item in permission.get("UserIdGroupPairs", [])]
         rules += [{**base, "PrefixListId": item["PrefixListId"]} for item in permission.get("PrefixListIds", [])]
-    return sorted(rules, key=lambda rule: json.dumps(rule, sort_keys=True))
+    return [json.loads(text) for text in sorted({json.dumps(rule, sort_keys=True) for rule in rules})]
 
 
 def missing_rules(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[str, Any]]:

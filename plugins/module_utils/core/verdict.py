@@ -203,7 +203,7 @@ def conflicts(evidence: EvidenceSet) -> list[Unknown]:
     for item in evidence:
         if not item.what.startswith("probe.") or not item.seen or not isinstance(item.value, dict):
             continue
-        known = seen.setdefault(item.key, item)
+        known = seen.setdefault(f"{item.key} {item.value.get('probe_pod')}", item)
         if known.value.get("result") != item.value.get("result"):
             found.append(
                 Unknown(
@@ -244,6 +244,26 @@ def status_of(impact: Impact, causes: list[Cause], unexplained: list[Finding]) -
     return "degraded" if any(BY_ID[item.id].severity in ("critical", "high") for item in unexplained) else "healthy"
 
 
+def explanations(findings: list[Finding]) -> dict[str, str]:
+    """Map each explained finding to what explains it, a possible cause before a mere symptom."""
+    causes_first = sorted(findings, key=lambda item: BY_ID[item.id].role is Role.SYMPTOM)
+    explained_by: dict[str, str] = {}
+    for effect in findings:
+        for cause in causes_first:
+            if cause is not effect and explains(cause, effect):
+                explained_by.setdefault(name_of(effect), name_of(cause))
+    return explained_by
+
+
+def is_root(finding: Finding, explained_by: Mapping[str, str]) -> bool:
+    role = BY_ID[finding.id].role
+    return role is Role.CAUSE or (role is Role.EITHER and name_of(finding) not in explained_by)
+
+
+def weight(cause: Cause) -> tuple[int, str]:
+    return ("critical", "high", "medium").index(BY_ID[cause.finding.id].severity), name_of(cause.finding)
+
+
 def judge(results: Iterable[SectionResult], evidence: EvidenceSet, target: Target | None, impact: Impact) -> Verdict:
     """Join the findings of all sections to one answer.
 
@@ -255,21 +275,11 @@ def judge(results: Iterable[SectionResult], evidence: EvidenceSet, target: Targe
     """
     sections = list(results)
     findings = unique(finding for result in sections for finding in result.findings)
-    explained_by: dict[str, str] = {}
-    for effect in findings:
-        for cause in findings:
-            if cause is not effect and explains(cause, effect):
-                explained_by.setdefault(name_of(effect), name_of(cause))
-    roots = [
-        item
-        for item in findings
-        if BY_ID[item.id].role is not Role.SYMPTOM
-        and (BY_ID[item.id].role is Role.CAUSE or name_of(item) not in explained_by)
-    ]
-    roots = [item for item in roots if not any(explains(other, item) for other in roots if other is not item)]
+    explained_by = explanations(findings)
     causes = [
         build_cause(root, [item for item in findings if item is not root and explains(root, item)], target)
-        for root in roots
+        for root in findings
+        if is_root(root, explained_by)
     ]
     unexplained = [
         item for item in findings if BY_ID[item.id].role is Role.SYMPTOM and name_of(item) not in explained_by
@@ -278,23 +288,16 @@ def judge(results: Iterable[SectionResult], evidence: EvidenceSet, target: Targe
         Unknown(item.summary, "no evidence that was seen explains it", "a person, or the rights that are named below")
         for item in unexplained
     ]
-    unknown = [
-        *open_questions,
-        *conflicts(evidence),
-        *(entry for result in sections for entry in result.unknown),
-        *unseen(evidence),
-    ]
+    contradictions = conflicts(evidence)
+    section_unknown = [entry for result in sections for entry in result.unknown]
     found_ids = {item.id for item in findings}
     ruled_out = {item.what: item for result in sections for item in result.ruled_out if item.what not in found_ids}
-    order = {"critical": 0, "high": 1, "medium": 2}
     return Verdict(
-        status=status_of(impact, causes, unexplained),
+        status="unknown" if contradictions else status_of(impact, causes, unexplained),
         impact=impact,
-        causes=tuple(
-            sorted(causes, key=lambda cause: (order[BY_ID[cause.finding.id].severity], name_of(cause.finding)))
-        ),
+        causes=() if contradictions else tuple(sorted(causes, key=weight)),
         findings=tuple(findings),
         explained_by=explained_by,
         ruled_out=tuple(ruled_out.values()),
-        unknown=tuple(dict.fromkeys(unknown)),
+        unknown=tuple(dict.fromkeys([*contradictions, *open_questions, *section_unknown, *unseen(evidence)])),
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from ..core.evidence import API, Evidence
 from ..core.findings import SERVER, TO_DATABASE, TO_OBJECT_STORAGE, Context, Finding, SectionResult, parse_time
@@ -180,14 +179,21 @@ def stands_alone(context: Context, group: list[Match]) -> bool:
     return not any(is_ready(pod) for pod in current_pods(context))
 
 
-def api_success_since(context: Context, age: timedelta) -> dict[str, Any] | None:
-    """Return the newest successful API call in the access log, which proves that the database answered."""
-    hits = [
-        (at, method, path)
+def api_successes(context: Context) -> list[tuple[str, str]]:
+    """Return time and method of the successful API calls in the access log; each proves that the database answered."""
+    return [
+        (at, method)
         for at, method, path, status in accesses(context)
-        if status == 200 and path.startswith(API_PATHS) and at and context.now - parse_time(at) <= age
+        if status == 200 and path.startswith(API_PATHS) and at
     ]
-    if not hits:
-        return None
-    at, method, path = max(hits)
-    return {"at": at, "method": method, "path": path}
+
+
+def last_api_success(context: Context) -> str | None:
+    """Return when the API last worked for a client, which is when a failure seen now began at the earliest."""
+    return max((at for at, *dummy in api_successes(context)), default=None)
+
+
+def api_success_since(context: Context, age: timedelta) -> str | None:
+    """Return the method of the newest successful API call that is not older than ``age``."""
+    at, method = max(api_successes(context), default=("", ""))
+    return method if at and context.now - parse_time(at) <= age else None

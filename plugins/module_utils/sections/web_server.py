@@ -12,7 +12,7 @@ from typing import Any
 from ..core.evidence import API, DEBUG_COPY, POD, Evidence
 from ..core.findings import SERVER, Context, Finding, SectionResult, keys, source_flow
 from ..core.workload import current_pods, is_ready, ready_pods, result_of, workload
-from .logs import matches
+from .logs import last_api_success, matches
 from .service import SOURCE_PREFIX, changed
 
 HONEST = "experiments/search"
@@ -148,6 +148,7 @@ def api(context: Context, result: SectionResult) -> None:
                 subject(context),
                 f"/health answers 200 but the API does not work: {answer} {message_of(str(example.get('body') or ''))}",
                 keys([*failing, *alive]),
+                since=last_api_success(context),
                 measured=True,
             )
         )

@@ -23,7 +23,7 @@ def test_a_server_certificate_is_signed_by_the_authority_for_its_names() -> None
 
 
 def test_a_client_certificate_carries_user_and_groups() -> None:
-    path, dummy = certificates.issue("somebody", client=True, groups=["a", "b"], common_name="system:somebody")
+    path = certificates.issue("somebody", client=True, groups=["a", "b"], common_name="system:somebody")[0]
     certificate = x509.load_pem_x509_certificate(path.read_bytes())
     usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]

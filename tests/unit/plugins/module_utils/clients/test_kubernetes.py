@@ -49,6 +49,11 @@ def test_translate(status: int, body: str, verb: str, state: State, detail: str)
     assert seen.detail.startswith(detail)
 
 
+def test_a_right_is_named_with_its_group_where_the_name_alone_misleads() -> None:
+    seen = client.translate(403, DENIED, "list", "pods.metrics.k8s.io", "mlflow")
+    assert seen.detail == "list pods.metrics.k8s.io in namespace mlflow"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

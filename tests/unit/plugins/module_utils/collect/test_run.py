@@ -101,6 +101,13 @@ def test_no_pod_is_made_or_entered(monkeypatch: pytest.MonkeyPatch, settings: Se
         assert first(collected, "probe.pod", place).state is State.SKIPPED
 
 
+def test_a_source_namespace_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    collected, reader = collect(monkeypatch, replace(SETTINGS, source_namespaces=("nosuch",)))
+    found = first(collected, "probe.pod", source_place("nosuch"))
+    assert (found.state, found.detail) == (State.SKIPPED, "namespace nosuch does not exist")
+    assert "create" not in reader.verbs()
+
+
 def test_a_server_that_does_not_run_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     crashed = server_pod("mlflow-1", {"waiting": {"reason": "CrashLoopBackOff"}})
     collected, reader = collect(monkeypatch, changes={"/api/v1/namespaces/mlflow/pods": [crashed]})

@@ -113,7 +113,7 @@ def test_a_cause_with_its_repair() -> None:
         f" -e mlflow_allowed_steps=restore_security_group_rule -e mlflow_approved_plan={DIGEST}\n"
     ) in written
     assert "DO NOT    restart: a new pod could not connect to its database" in written
-    assert "tcp 5432-5432 from sg-nodes" in written
+    assert "tcp 5432 from sg-nodes" in written
     assert "database.connect_timeout: TCP to db:5432 times out" in written
     assert "aws.security_groups@aws" in written
     assert "database.password_wrong: by x@pod" in written

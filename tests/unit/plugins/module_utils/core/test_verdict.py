@@ -321,6 +321,12 @@ def test_conflicts_and_blind_spots_are_told() -> None:
     assert [item.needs for item in found.unknown] == ["another run", "a window", "iam:GetRole"]
 
 
+def test_a_contradiction_makes_the_answer_unknown() -> None:
+    found = verdict(CLOSED, evidence=EvidenceSet([probe("ok"), probe("timeout")]))
+    assert (found.status, found.causes) == ("unknown", ())
+    assert [item.id for item in found.findings] == [CLOSED.id]
+
+
 def test_advice_is_filled_from_facts_and_told_once() -> None:
     facts = {"port": 5432, "source": "sg-nodes", "group": "sg-1"}
     found = verdict(changed(CLOSED, facts=facts), changed(CLOSED, object="sg-2", facts=facts))
