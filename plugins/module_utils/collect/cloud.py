@@ -13,6 +13,7 @@ from typing import Any
 from ..clients.aws import CloudReader
 from ..clients.calls import Observation
 from ..core.evidence import CLOUD, Evidence, State
+from ..core.iam_policy import as_list
 from .threads import Job, Notebook, together
 
 EVENT_MINUTES = 24 * 60
@@ -25,6 +26,9 @@ METRICS = {
     "FreeableMemory": "Minimum",
     "ReadLatency": "Average",
     "WriteLatency": "Average",
+    "BurstBalance": "Minimum",
+    "EBSIOBalance%": "Minimum",
+    "EBSByteBalance%": "Minimum",
 }
 MOST_ADDRESSES = 100
 BUCKET_PARTS = {
@@ -51,7 +55,7 @@ def metric_queries(identifier: str) -> list[dict[str, Any]]:
     """Build one question for every metric of an instance."""
     return [
         {
-            "Id": name[0].lower() + name[1:],
+            "Id": name[0].lower() + name[1:].rstrip("%"),
             "Label": name,
             "MetricStat": {
                 "Metric": {
@@ -75,6 +79,16 @@ def metric_points(answer: Mapping[str, Any]) -> dict[str, Any]:
         }
         for row in answer.get("MetricDataResults") or []
     }
+
+
+def trusted_providers(role: Mapping[str, Any]) -> list[str]:
+    """Return the OpenID Connect providers that a role's trust policy names."""
+    found = set()
+    for statement in as_list((role.get("AssumeRolePolicyDocument") or {}).get("Statement")):
+        principal = statement.get("Principal") or {}
+        trusted = as_list(principal.get("Federated")) if isinstance(principal, dict) else []
+        found |= {str(arn) for arn in trusted if ":oidc-provider/" in str(arn)}
+    return sorted(found)
 
 
 def combined(value: Any, parts: Iterable[Observation]) -> Observation:
@@ -227,7 +241,15 @@ class CloudCollector:
         return [
             self._note("role", role, Observation(seen.state, facts, seen.detail)),
             self._note("role_policies", role, policies),
+            *[self._provider(arn) for arn in trusted_providers(facts or {})],
         ]
+
+    def _provider(self, arn: str) -> Evidence:
+        """Read an identity provider that the role trusts: a trust in one that is gone admits nobody."""
+        seen = self.reader.call("iam", "get_open_id_connect_provider", OpenIDConnectProviderArn=arn)
+        if seen.seen:
+            seen = Observation(State.OK, {"audiences": seen.value.get("ClientIDList") or []})
+        return self._note("identity_provider", arn, seen)
 
     def _in_its_account(self, role_arn: str, seen: Observation) -> Observation:
         """Return an answer about a role, unless our credentials belong to another account than the role."""

@@ -121,12 +121,13 @@ def enterable(
 
 
 def changed_since(pods: Iterable[Object], target: Target, evidence: EvidenceSet) -> str:
-    """Say which Secret or ConfigMap of the server changed after a running container read it; empty when none did."""
+    """Say which Secret, ConfigMap or ServiceAccount of the server changed after a container started; empty if none."""
     started = [container_state(pod, target.container).get("running", {}).get("startedAt", "") for pod in pods]
     oldest = min((moment for moment in started if moment), default="")
     sources = [
         ("secret", "kubernetes.secrets", target.secrets),
         ("configmap", "kubernetes.configmaps", target.config_maps),
+        ("serviceaccount", "kubernetes.serviceaccounts", (target.service_account,)),
     ]
     for kind, what, names in sources:
         for item in evidence.objects(what):

@@ -17,9 +17,10 @@ from ..core.settings import Settings
 
 HEALTH = "/health"
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
+REGISTRY = "/api/2.0/mlflow/registered-models/search?max_results=1"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts?path="
-PATHS = (HEALTH, "/", "/version", SEARCH, ARTIFACTS)
-PATIENCE = {SEARCH: 35.0, ARTIFACTS: 12.0}
+PATHS = (HEALTH, "/", "/version", SEARCH, REGISTRY, ARTIFACTS)
+PATIENCE = {SEARCH: 35.0, REGISTRY: 35.0, ARTIFACTS: 12.0}
 """Pool exhaustion speaks after 30 seconds (field guide section 2.7); an unreachable bucket would take minutes."""
 HTTP_SECONDS = 5.0
 CLIENT_SECONDS = 12.0
@@ -143,7 +144,12 @@ def server_spec(
     spec |= {"server": True, "words": server_words(workload, target.container), "settle_seconds": settle_seconds}
     if dependencies:
         spec["database"] = target.db_instance_identifier
-        spec["storage"] = {"bucket": target.bucket, "prefix": target.artifact_prefix, "region": target.region}
+        spec["storage"] = {
+            "bucket": target.bucket,
+            "prefix": target.artifact_prefix,
+            "region": target.region,
+            "canary": settings.write_canary,
+        }
     if serving:
         base = f"http://127.0.0.1:{target.port}"
         headers = authorization(settings)

@@ -14,11 +14,15 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """Whether a kind can be a cause. ``EITHER`` is a cause only when nothing explains it."""
+    """Whether a kind can be a cause.
+
+    ``EITHER`` is a cause only when nothing explains it; a ``NOTE`` is worth knowing, and never a cause or a question.
+    """
 
     CAUSE = "cause"
     SYMPTOM = "symptom"
     EITHER = "either"
+    NOTE = "note"
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class Kind:
 
 
 PODS = ("pods.crash_looping", "pods.restarted", "pods.not_ready", "pods.probe_failing", "pods.init_failing")
-SERVING = (*PODS, "service.no_endpoints", "service.unreachable", "web_server.not_answering", "logs.server_stopped")
+KILLED = "pods.liveness_too_tight"
+SERVING = (*PODS, KILLED, "service.no_endpoints", "service.unreachable", "web_server.not_answering", "logs.server_stopped")
 API = ("web_server.api_failing", "database.pool_exhausted", "logs.worker_timeout", "web_server.worker_timeout")
 NO_DATABASE = ("database.connect_timeout", "logs.database_timeout", "logs.database_unreachable", *API, *SERVING)
 REFUSED = (
@@ -48,10 +53,15 @@ REFUSED = (
     *SERVING,
 )
 LOGIN = ("database.login_denied", "logs.database_rejects_login", "logs.database_unreachable", *API, *SERVING)
-ARTIFACTS = ("logs.artifact_store_denied", "artifact_store.list_failing", "artifact_store.access_denied")
+ARTIFACTS = (
+    "logs.artifact_store_denied",
+    "logs.artifact_store_unreachable",
+    "artifact_store.list_failing",
+    "artifact_store.access_denied",
+)
 NO_RESTART = "restart: a new pod could not {without}"
 
-CAUSE, SYMPTOM, EITHER = Role.CAUSE, Role.SYMPTOM, Role.EITHER
+CAUSE, SYMPTOM, EITHER, NOTE = Role.CAUSE, Role.SYMPTOM, Role.EITHER, Role.NOTE
 ML, K8S, DBA, NET, IAM = "ML platform", "Kubernetes platform", "database", "network", "cloud identity"
 
 # fmt: off
@@ -73,9 +83,18 @@ KINDS = (
     Kind("pods.command_not_found", CAUSE, "critical", ML, SERVING,
          ("compare the command of {kind}/{deployment} with the image {image}",), (), ("K-06",)),
     Kind("pods.out_of_memory", CAUSE, "critical", ML,
-         (*SERVING, *API, "logs.worker_died", "logs.worker_timeout"),
+         (*SERVING, *API, "logs.worker_died", "logs.worker_timeout", "pods.worker_out_of_memory"),
          ("raise the memory limit of container {container} (now {limit}); MLflow needs about {need}",),
          ("restart: the same limit would be hit again", "scale out: each new pod has the same limit"), ("K-09", "K-10")),
+    Kind("pods.worker_out_of_memory", CAUSE, "critical", ML, (*SERVING, *API, "logs.worker_died", "logs.worker_timeout"),
+         ("raise the memory limit of container {container} (now {limit}) or lower --workers; MLflow needs about {need}",),
+         ("restart: the same limit would be hit again", "scale out: each new pod has the same limit"), ("K-10",)),
+    Kind("pods.sidecar_failing", CAUSE, "critical", ML, (*SERVING, *REFUSED, *NO_DATABASE),
+         ("kubectl -n {namespace} logs {pod} -c {container} --previous", "repair or remove container {container} of {kind}/{deployment}"),
+         ("restart: the side-car would end again",), ("K-20",)),
+    Kind("pods.liveness_too_tight", EITHER, "critical", ML, (*PODS, "service.no_endpoints", "service.unreachable", "web_server.not_answering"),
+         ("give container {container} of {kind}/{deployment} a startupProbe of five minutes or more; its {probe} probe gives it {budget} s",),
+         ("restart: the probe kills the next start as well",), ("K-11", "K-12")),
     Kind("pods.unschedulable", CAUSE, "critical", K8S, SERVING,
          ("kubectl -n {namespace} describe pod {pod}: {reason}",),
          ("restart: a new pod would not be placed either",), ("K-01", "K-02")),
@@ -95,7 +114,8 @@ KINDS = (
          ("restart: the probe fails again",), ("K-13", "W-11")),
     Kind("pods.init_failing", EITHER, "critical", ML, SERVING,
          ("kubectl -n {namespace} logs {pod} -c {container}",), (), ("K-15", "K-16")),
-    Kind("pods.crash_looping", SYMPTOM, "critical", ML, SERVING),
+    Kind("pods.starting", NOTE, "medium", ML, ("service.no_endpoints", "service.unreachable", "pods.not_ready", "pods.probe_failing")),
+    Kind("pods.crash_looping", SYMPTOM, "critical", ML, (*PODS, "service.no_endpoints", "service.unreachable", "web_server.not_answering", "logs.server_stopped")),
     Kind("pods.restarted", SYMPTOM, "medium", ML, ("service.unreachable",)),
     Kind("pods.not_ready", SYMPTOM, "high", ML, ("service.no_endpoints", "service.unreachable")),
     Kind("pods.probe_failing", SYMPTOM, "high", ML, ("pods.not_ready", "pods.restarted", "pods.crash_looping", "service.no_endpoints")),
@@ -135,9 +155,11 @@ KINDS = (
          ("compare the host in {origin} with the endpoint that RDS describes",), (NO_RESTART,), ("N-01",)),
     Kind("database.security_group_closed", CAUSE, "critical", NET, NO_DATABASE,
          ("put the ingress rule for TCP {port} from {source} back into {group}",), (NO_RESTART,), ("P-02",)),
+    Kind("database.network_acl_closed", CAUSE, "critical", NET, NO_DATABASE,
+         ("let the network team correct {acl}: {reason}; rules are judged by number, each way by itself",), (NO_RESTART,), ("P-02",)),
     Kind("database.wrong_port", CAUSE, "critical", ML, (*REFUSED, *NO_DATABASE),
          ("the URI in {origin} says port {port}, RDS listens on {endpoint_port}",), (NO_RESTART,), ("D-01", "D-13")),
-    Kind("database.wrong_endpoint", CAUSE, "critical", ML, (*REFUSED, *NO_DATABASE, *LOGIN),
+    Kind("database.wrong_endpoint", CAUSE, "critical", ML, (*REFUSED, *NO_DATABASE, *LOGIN, "database.name_not_found"),
          ("the URI in {origin} says {host}, RDS describes {endpoint}",), (NO_RESTART,), ("N-01",)),
     Kind("database.not_listening", EITHER, "critical", DBA, REFUSED,
          ("let the database team look at {host}:{port}, which refuses connections",), (NO_RESTART,), ("D-01",)),
@@ -153,12 +175,17 @@ KINDS = (
     Kind("database.tls_required", CAUSE, "critical", ML, LOGIN, ("add sslmode=require to the URI in {origin}",), (NO_RESTART,), ("D-09",)),
     Kind("database.certificate_rejected", CAUSE, "critical", ML, (*LOGIN, "logs.database_certificate"),
          ("renew the CA bundle that the URI in {origin} names: {error}",), (NO_RESTART,), ("D-10", "D-11", "D-12")),
+    Kind("database.client_not_admitted", CAUSE, "critical", DBA, LOGIN,
+         ("let the database team admit user {user} to {database}: {error}",), (NO_RESTART,), ("D-09",)),
     Kind("database.connections_exhausted", CAUSE, "critical", DBA, LOGIN,
-         ("aws rds: {holders}; end idle sessions or raise the limit",), (NO_RESTART, "scale out: each pod wants more connections"),
-         ("D-17", "D-18")),
+         ("let whoever holds them end idle sessions ({holders}), before the limit is raised",),
+         (NO_RESTART, "scale out: each pod wants more connections"), ("D-17",)),
+    Kind("database.connection_limit_reached", CAUSE, "critical", DBA, LOGIN,
+         ("let the database team raise the connection limit of {limit}, or let MLflow want fewer (workers, pool)",),
+         (NO_RESTART, "scale out: each pod wants more connections"), ("D-18",)),
     Kind("database.not_accepting", CAUSE, "critical", DBA, (*LOGIN, *REFUSED), ("let the database team look: {error}",), (NO_RESTART,), ("D-35", "D-04")),
     Kind("database.read_only", CAUSE, "critical", DBA, (*API, "logs.database_read_only"),
-         ("the database answers read-only at {host}: look for a failover or default_transaction_read_only",),
+         ("let the database team look for a failover or default_transaction_read_only at {host}: {why}",),
          (NO_RESTART,), ("D-16",)),
     Kind("database.privileges_missing", CAUSE, "critical", DBA, (*API, *SERVING, "logs.database_privileges"),
          ("let the database team grant {missing} to {user}",), (NO_RESTART,), ("D-31",)),
@@ -175,23 +202,50 @@ KINDS = (
     # artifact store
     Kind("artifact_store.role_policy_denies", CAUSE, "high", IAM, ARTIFACTS,
          ("let the owner of role {role} allow {actions} on {resource}",), ("restart: the policy stays as it is",), ("A-02",)),
+    Kind("artifact_store.permissions_boundary_denies", CAUSE, "high", IAM, ARTIFACTS,
+         ("let the owner of the permissions boundary {boundary} of role {role} allow {actions} on {resource}",),
+         ("restart: the boundary stays as it is",), ("A-06",)),
     Kind("artifact_store.bucket_policy_denies", CAUSE, "high", IAM, ARTIFACTS,
-         ("let the owner of bucket {bucket} look at its policy: it denies {actions}",), (), ("A-06", "A-22")),
-    Kind("artifact_store.bucket_missing", CAUSE, "high", IAM, ARTIFACTS,
+         ("let the owner of bucket {bucket} look at its policy: it denies {actions} to role {role}",),
+         ("restart: the policy stays as it is",), ("A-06", "A-22")),
+    Kind("artifact_store.guardrail_denies", EITHER, "high", IAM, ARTIFACTS,
+         ("ask the cloud platform for the {policy} that forbids {actions} to role {role}",),
+         ("restart: the policy stays as it is",), ("A-06",)),
+    Kind("artifact_store.encryption_key_denied", CAUSE, "high", IAM, ARTIFACTS,
+         ("let the owner of {key} look at its state and at its policy for role {role}",),
+         ("restart: the key stays as it is",), ("A-08",)),
+    Kind("artifact_store.bucket_missing", CAUSE, "high", IAM, (*ARTIFACTS, "artifact_store.unreachable"),
          ("find out who removed or renamed bucket {bucket}",), ("create the bucket: that would hide a loss of data",), ("A-07",)),
-    Kind("artifact_store.identity_missing", CAUSE, "high", IAM, (*ARTIFACTS, "artifact_store.no_identity"),
-         ("annotate serviceaccount/{service_account} with eks.amazonaws.com/role-arn, then restart",), (), ("A-01", "A-04")),
-    Kind("artifact_store.identity_stale", CAUSE, "high", ML, (*ARTIFACTS, "artifact_store.no_identity"),
-         ("kubectl -n {namespace} rollout restart {kind}/{deployment}: the annotation is newer than the pod",), (), ("A-01",)),
-    Kind("artifact_store.trust_policy_denies", CAUSE, "high", IAM, (*ARTIFACTS, "artifact_store.no_identity"),
+    Kind("artifact_store.identity_missing", CAUSE, "high", IAM, ARTIFACTS,
+         ("annotate serviceaccount/{service_account} with eks.amazonaws.com/role-arn, then restart",),
+         ("restart: a new pod would have no identity either",), ("A-01", "A-04")),
+    Kind("artifact_store.identity_stale", CAUSE, "high", ML, ARTIFACTS,
+         ("kubectl -n {namespace} rollout restart {kind}/{deployment}: the annotation is newer than the pod",), (), ("A-01", "A-04")),
+    Kind("artifact_store.identity_not_injected", CAUSE, "high", K8S, ARTIFACTS,
+         ("look at the webhook that gives pods their AWS identity, then restart {kind}/{deployment}",),
+         ("restart: a new pod would have no identity either",), ("A-01", "A-04")),
+    Kind("artifact_store.trust_policy_denies", CAUSE, "high", IAM, ARTIFACTS,
          ("let the owner of role {role} trust {subject}",), ("restart: the trust policy stays as it is",), ("A-03", "A-05")),
-    Kind("artifact_store.role_missing", CAUSE, "high", IAM, (*ARTIFACTS, "artifact_store.no_identity"),
-         ("role {role} of serviceaccount/{service_account} does not exist",), (), ("A-03",)),
-    Kind("artifact_store.wrong_region", CAUSE, "high", ML, ARTIFACTS, ("set AWS_REGION to {region}",), (), ("A-09",)),
-    Kind("artifact_store.unreachable", EITHER, "high", NET, ("logs.artifact_store_unreachable", *ARTIFACTS),
-         ("check the route or VPC endpoint from the pods to S3 and STS",), (), ("P-03", "A-14", "A-19")),
-    Kind("artifact_store.driver_missing", CAUSE, "high", ML, ARTIFACTS, ("use an image with boto3",), (), ("A-17",)),
-    Kind("artifact_store.no_identity", SYMPTOM, "high", IAM, ARTIFACTS),
+    Kind("artifact_store.role_missing", CAUSE, "high", IAM, ARTIFACTS,
+         ("role {role} of serviceaccount/{service_account} does not exist: correct the annotation or restore the role",),
+         ("restart: a new pod could not assume the role either",), ("A-03",)),
+    Kind("artifact_store.identity_provider_missing", CAUSE, "high", IAM, ARTIFACTS,
+         ("let the cloud platform register the cluster's token issuer: {provider}",),
+         ("restart: no pod of the cluster can assume a role",), ("A-05",)),
+    Kind("artifact_store.token_audience_wrong", CAUSE, "high", IAM, ARTIFACTS,
+         ("let the tokens' audience ({audience}) and the audiences of {provider} agree",), (), ("A-05",)),
+    Kind("artifact_store.wrong_region", CAUSE, "high", ML, (*ARTIFACTS, "artifact_store.unreachable"),
+         ("set AWS_REGION and AWS_DEFAULT_REGION of {kind}/{deployment} to {region}",), ("restart: the region stays as it is",), ("A-09",)),
+    Kind("artifact_store.endpoint_wrong", CAUSE, "high", ML, (*ARTIFACTS, "artifact_store.unreachable"),
+         ("correct MLFLOW_S3_ENDPOINT_URL of {kind}/{deployment}, now {url}; Amazon S3 needs none",),
+         ("restart: the address stays as it is",), ("A-10",)),
+    Kind("artifact_store.unreachable", EITHER, "high", NET, ARTIFACTS,
+         ("check the route or VPC endpoint from the pods to S3 and STS",), ("restart: the route stays as it is",), ("P-03", "A-14", "A-19")),
+    Kind("artifact_store.driver_missing", CAUSE, "high", ML, ARTIFACTS, ("use an image with boto3: {error}",),
+         ("restart: the image stays as it is",), ("A-17",)),
+    Kind("artifact_store.serving_disabled", CAUSE, "high", ML, ARTIFACTS,
+         ("decide: serve artifacts again (remove --no-serve-artifacts), or move the experiments to s3:// locations",),
+         ("restart: the option stays",), ("A-18",)),
     Kind("artifact_store.access_denied", SYMPTOM, "high", IAM),
     Kind("artifact_store.list_failing", SYMPTOM, "high", IAM),
     # network policy
@@ -209,7 +263,7 @@ KINDS = (
          ("look at CoreDNS in kube-system: {error}",), (NO_RESTART,), ("N-02", "N-03")),
     # web server
     Kind("web_server.static_prefix", CAUSE, "high", ML,
-         ("web_server.api_failing", "web_server.root_not_found", "logs.client_errors", *PODS, "service.no_endpoints", "service.unreachable"),
+         ("web_server.api_failing", "web_server.root_not_found", "logs.client_errors", "pods.probe_misconfigured", *PODS, "service.no_endpoints", "service.unreachable"),
          ("remove --static-prefix={prefix} from {kind}/{deployment}, and change its probes with it",),
          ("restart: the option stays",), ("C-05", "I-12", "K-13")),
     Kind("web_server.host_not_allowed", CAUSE, "high", ML, ("service.unreachable", "web_server.api_failing", "logs.host_rejected", *PODS),
@@ -225,11 +279,29 @@ KINDS = (
          ("F-01", "F-02", "F-05")),
     Kind("web_server.sqlite_fallback", CAUSE, "critical", ML, (), ("stop writers, keep the pod's database file, then set the backend store URI",),
          ("restart: the pod's own database would be lost",), ("G-03", "G-04")),
-    Kind("web_server.worker_timeout", EITHER, "high", ML, API, ("look at slow calls first, then at --timeout and --workers",), (), ("W-01",)),
+    Kind("web_server.workers_overridden", NOTE, "medium", ML, (), ("set --workers or MLFLOW_WORKERS: MLflow appends it behind its gunicorn options",), (), ("W-09",)),
+    Kind("web_server.keep_alive_ignored", NOTE, "medium", ML, (), ("use the gthread worker class if connections have to stay open",), (), ("I-06",)),
+    Kind("web_server.worker_timeout", EITHER, "high", ML,
+         (*API, KILLED, *PODS, "web_server.not_answering", "service.no_endpoints", "service.unreachable"), ("look at slow calls first, then at --timeout and --workers",), (), ("W-01",)),
     Kind("web_server.artifact_disk_full", CAUSE, "high", ML, ARTIFACTS, ("free or enlarge the pod's temporary folder",), (), ("A-16",)),
     Kind("web_server.api_failing", SYMPTOM, "critical", ML, ("service.unreachable",)),
     Kind("web_server.not_answering", SYMPTOM, "critical", ML, (*PODS, "service.unreachable", "service.no_endpoints")),
     Kind("web_server.root_not_found", SYMPTOM, "medium", ML),
+    # latency
+    Kind("latency.slow_calls", SYMPTOM, "medium", ML),
+    Kind("latency.database_slow", EITHER, "high", DBA, ("latency.slow_calls", *API, *PODS, "service.unreachable"),
+         ("aws cloudwatch get-metric-data for {instance}: ReadLatency, WriteLatency, CPUUtilization",
+          "compare the zones of the pods and of {instance}"),
+         ("scale out: each pod would wait as long",), ("L-04", "L-12", "D-20")),
+    Kind("latency.burst_credits_exhausted", CAUSE, "high", DBA, ("latency.database_slow", "latency.slow_calls", *API, *PODS),
+         ("let the database team move {instance} to storage or a class without burst credits",),
+         ("scale out: each pod would wait as long",), ("L-11",)),
+    Kind("latency.cpu_throttled", CAUSE, "high", ML, ("latency.slow_calls", *API, *PODS, "service.unreachable", "web_server.not_answering"),
+         ("raise the CPU limit of container {container} (now {limit} cores)",), ("restart: the limit stays",), ("L-01",)),
+    Kind("latency.workers_blocked", EITHER, "high", ML, ("latency.slow_calls", *API, *PODS, "web_server.not_answering", "service.unreachable"),
+         ("find the peers that hold the workers (kubectl port-forward is one), then give gunicorn threads or more workers",), (), ("L-03", "W-01", "W-09")),
+    Kind("latency.dns_slow", CAUSE, "high", K8S, ("latency.slow_calls", *API), ("look at CoreDNS in kube-system",), (), ("L-10",)),
+    Kind("latency.object_storage_slow", CAUSE, "medium", NET, (), ("compare with the AWS health dashboard",), (), ("L-09",)),
     # logs
     *(
         Kind(f"logs.{name}", SYMPTOM, "medium", ML)

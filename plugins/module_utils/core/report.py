@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from .catalogue import BY_ID, Role
 from .discovery import Target
 from .evidence import API, EvidenceSet
 from .findings import parse_time
@@ -226,9 +227,11 @@ def details(report: Mapping[str, Any]) -> list[str]:
     steps = report["plan"]["steps"]
     digest = [f"plan digest {report['plan']['digest']}"] if steps else []
     explained = [f"{item['id']}: {item['summary']}" for item in report["findings"] if item["explained_by"]]
+    notes = [item["summary"] for item in report["findings"] if BY_ID[item["id"]].role is Role.NOTE]
     sections = (
         ("Change that would be made", change_lines(steps) + digest),
         ("Explained by it", explained),
+        ("Worth knowing", notes),
         ("Proven by", [key for cause in verdict["causes"] for key in cause["evidence"]]),
         ("Ruled out", ruled_out_lines(verdict)),
         ("Could not be seen", unknown_lines(verdict)),

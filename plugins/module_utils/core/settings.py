@@ -20,7 +20,7 @@ DNS_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
 PLAN_DIGEST = re.compile(r"^[0-9a-f]{64}$")
 KUBERNETES_OPTIONS = ("kubeconfig", "context", "host", "api_key", "ca_cert", "validate_certs", "proxy")
 AWS_OPTIONS = ("region", "profile", "endpoint_url", "access_key", "secret_key", "session_token", "aws_ca_bundle")
-SECTIONS = ("pods", "service", "logs", "database", "artifact_store", "network_policy", "web_server")
+SECTIONS = ("pods", "service", "logs", "database", "artifact_store", "latency", "network_policy", "web_server")
 FAIL_ON = ("none", "cause", "unknown")
 
 
@@ -51,6 +51,7 @@ class Settings:
     sections: tuple[str, ...] = SECTIONS
     probe_pods: bool = True
     probe_image: str = ""
+    write_canary: bool = False
     timeout_seconds: int = 60
     tracking_username: str = ""
     tracking_password: str = field(default="", repr=False)
@@ -68,7 +69,7 @@ class Settings:
 
 
 LISTS = ("label_selectors", "source_namespaces", "sections", "allowed_steps")
-BOOLEANS = ("probe_pods",)
+BOOLEANS = ("probe_pods", "write_canary")
 RANGES = {
     "timeout_seconds": (10, 600),
     "settle_seconds": (0, 600),

@@ -239,6 +239,8 @@ def status_of(impact: Impact, causes: list[Cause], unexplained: list[Finding]) -
         return "degraded"
     if impact.reads is None:
         return "unknown"
+    if any(cause.finding.section == "latency" for cause in causes):
+        return "degraded"
     if causes:
         return "at_risk"
     return "degraded" if any(BY_ID[item.id].severity in ("critical", "high") for item in unexplained) else "healthy"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import time
 import urllib.parse
 from typing import Any, Callable
 
@@ -29,8 +30,11 @@ SQLSTATES = (
 )
 """Texts of PostgreSQL's refusals; libpq hands no code on when a connection fails."""
 
-COUNTS = """
-SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')::int,
+CLIENTS = "(backend_type = 'client backend' OR backend_type IS NULL AND datid IS NOT NULL AND usesysid IS NOT NULL)"
+"""Sessions of clients; of other users' ones an ordinary role sees neither kind nor state, only user and application."""
+
+COUNTS = f"""
+SELECT (SELECT count(*) FROM pg_stat_activity WHERE {CLIENTS})::int,
        current_setting('max_connections')::int,
        current_setting('superuser_reserved_connections')::int
          + coalesce(nullif(current_setting('rds.rds_superuser_reserved_connections', true), ''), '0')::int
@@ -39,11 +43,12 @@ SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backe
 BASICS = """
 SELECT current_setting('transaction_read_only') = 'on', pg_is_in_recovery(), current_setting('server_version'),
        (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),
-       (SELECT datconnlimit FROM pg_database WHERE datname = current_database())
+       (SELECT datconnlimit FROM pg_database WHERE datname = current_database()),
+       (SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only')
 """
-CONNECTIONS = """
+CONNECTIONS = f"""
 SELECT usename, application_name, state, count(*)::int FROM pg_stat_activity
-WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() GROUP BY 1, 2, 3 ORDER BY 4 DESC LIMIT 40
+WHERE {CLIENTS} AND pid <> pg_backend_pid() GROUP BY 1, 2, 3 ORDER BY 4 DESC LIMIT 40
 """
 BLOCKED = """
 SELECT waiter.pid, waiter.usename, waiter.application_name, extract(epoch FROM now() - waiter.query_start)::int,
@@ -58,11 +63,19 @@ FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND xact_start < now() - interval '30 seconds'
 ORDER BY 5 DESC LIMIT 20
 """
-CAN_WRITE = """
-SELECT CASE WHEN to_regclass('experiments') IS NULL THEN NULL
-            ELSE has_table_privilege('experiments', 'INSERT') END
+TABLES = ("experiments", "runs", "metrics", "latest_metrics", "params", "tags", "registered_models", "model_versions")
+"""What logging a run and registering a model writes to, in every MLflow from 1.0 on."""
+
+CAN_WRITE = f"""
+SELECT lower(privilege) || '_' || relname, has_table_privilege(pg_class.oid, privilege)
+       AND has_schema_privilege(relnamespace, 'USAGE')
+FROM pg_class, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) privilege
+WHERE relname IN {TABLES} AND relkind IN ('r', 'p')
+  AND relnamespace = (SELECT relnamespace FROM pg_class WHERE relname = 'alembic_version' AND relkind = 'r'
+                      ORDER BY pg_table_is_visible(oid) DESC LIMIT 1)
 """
 DATABASE_SIZE = "SELECT pg_database_size(current_database())"
+ROUND_TRIPS = 3
 REVISION = "SELECT version_num FROM alembic_version"
 
 
@@ -150,17 +163,30 @@ def blocked_sessions(rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
     ]
 
 
+def round_trip(connection: Any) -> float:
+    """Return the shortest of a few round trips in seconds, which a busy container does not lengthen."""
+    return round(min(one_round_trip(connection) for dummy in range(ROUND_TRIPS)), 4)
+
+
+def one_round_trip(connection: Any) -> float:
+    begun = time.monotonic()
+    rows_of(connection, "SELECT 1")
+    return time.monotonic() - begun
+
+
 def state_of(connection: Any) -> dict[str, Any]:
     """Ask the database about itself; leave early when we may hold one of its last slots."""
     used, most, reserved = rows_of(connection, COUNTS)[0]
     value: dict[str, Any] = {"max_connections": most, "reserved": reserved, "used": used, "errors": {}}
-    read_only, recovery, version, role_limit, database_limit = rows_of(connection, BASICS)[0]
+    value["round_trip_seconds"] = round_trip(connection)
+    read_only, recovery, version, role_limit, database_limit, source = rows_of(connection, BASICS)[0]
     value.update(
         transaction_read_only=read_only,
         in_recovery=recovery,
         server_version=version,
         role_connection_limit=role_limit,
         database_connection_limit=database_limit,
+        read_only_source=source,
     )
     parts: dict[str, Callable[[], Any]] = {
         "connections": lambda: named(rows_of(connection, CONNECTIONS), "user", "application", "state", "count")
@@ -168,7 +194,7 @@ def state_of(connection: Any) -> dict[str, Any]:
     if most - reserved - used >= LEAST_FREE_SLOTS:
         parts.update(
             database_size=lambda: rows_of(connection, DATABASE_SIZE)[0][0],
-            can_write=lambda: {"insert_experiments": rows_of(connection, CAN_WRITE)[0][0]},
+            can_write=lambda: dict(rows_of(connection, CAN_WRITE)),
             blocked=lambda: blocked_sessions(rows_of(connection, BLOCKED)),
             long_transactions=lambda: named(
                 rows_of(connection, LONG_TRANSACTIONS), "pid", "user", "application", "state", "seconds"
@@ -182,13 +208,22 @@ def state_of(connection: Any) -> dict[str, Any]:
     return value
 
 
-def revision_of(connection: Any) -> list[str]:
+def revision_of(connection: Any) -> list[str] | None:
+    """Return the recorded revisions; ``None`` when nothing is recorded since the table does not exist."""
     try:
         return [str(row[0]) for row in rows_of(connection, REVISION)]
     except Exception as error:
         if sqlstate_of(error) == "42P01":
-            return []
+            return None
         raise
+
+
+def revisions(scripts: dict[str, str]) -> set[str]:
+    """Return the revisions that migration scripts are for."""
+    found = (
+        re.search(r"^revision(?:\s*:[^=]+)?\s*=\s*[\"']([^\"']+)", text, re.MULTILINE) for text in scripts.values()
+    )
+    return {match[1] for match in found if match}
 
 
 def heads(scripts: dict[str, str]) -> list[str]:
@@ -197,24 +232,20 @@ def heads(scripts: dict[str, str]) -> list[str]:
     Args:
         scripts: text of each migration script by file name.
     """
-    known, followed = set(), set()
+    followed = set()
     for text in scripts.values():
-        own = re.search(r"^revision(?:\s*:[^=]+)?\s*=\s*[\"']([^\"']+)", text, re.MULTILINE)
         before = re.search(r"^down_revision(?:\s*:[^=]+)?\s*=\s*(.+)$", text, re.MULTILINE)
-        if own:
-            known.add(own[1])
         if before:
             followed |= set(re.findall(r"[\"']([^\"']+)[\"']", before[1]))
-    return sorted(known - followed)
+    return sorted(revisions(scripts) - followed)
 
 
-def image_head() -> str | None:
-    """Return the newest schema revision that this image's MLflow knows, read from its migration scripts as files."""
+def image_scripts() -> dict[str, str]:
+    """Return the text of this image's migration scripts by file name, read as files; empty when there are none."""
     folder = os.path.join(mlflow_folder(), "store", "db_migrations", "versions")
     if not os.path.isdir(folder):
-        return None
-    found = heads({name: read_text(os.path.join(folder, name)) for name in os.listdir(folder) if name.endswith(".py")})
-    return found[0] if len(found) == 1 else None
+        return {}
+    return {name: read_text(os.path.join(folder, name)) for name in os.listdir(folder) if name.endswith(".py")}
 
 
 def probe(record: Record, backend: dict[str, Any], subject: str) -> None:
@@ -238,5 +269,14 @@ def probe(record: Record, backend: dict[str, Any], subject: str) -> None:
 
 
 def schema(connection: Any) -> dict[str, Any]:
+    """Hold the schema's revision against the image: its newest one, and whether it knows the schema's at all."""
     found = revision_of(connection)
-    return {"revision": found[0] if found else None, "revisions": found, "image_head": image_head()}
+    scripts = image_scripts()
+    newest = heads(scripts)
+    return {
+        "revision": found[0] if found else None,
+        "revisions": found or [],
+        "recorded": found is not None,
+        "image_head": newest[0] if len(newest) == 1 else None,
+        "image_knows": set(found or []) <= revisions(scripts) if scripts else None,
+    }

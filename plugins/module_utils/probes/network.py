@@ -16,6 +16,8 @@ from .common import CONNECT_SECONDS, Failed, Record, classify
 
 POSTGRESQL_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 PAUSE_SECONDS = 1.0
+ESTABLISHED = "01"
+"""State of a connection in ``/proc/net/tcp``."""
 
 
 def resolve(host: str) -> dict[str, Any]:
@@ -51,6 +53,12 @@ def connect(host: str, port: int, settle_seconds: float = 0.0) -> tuple[socket.s
                 addresses = ", ".join(resolve(host)["addresses"])
                 raise Failed(classify(error), str(error), address=addresses, attempts=attempts) from error
         time.sleep(PAUSE_SECONDS)
+
+
+def own_connections(text: str, port: int) -> int:
+    """Count established connections to a remote port in the text of ``/proc/net/tcp`` or ``tcp6``."""
+    rows = [line.split() for line in text.splitlines()[1:]]
+    return sum(1 for row in rows if row[3] == ESTABLISHED and int(row[2].rpartition(":")[2], 16) == port)
 
 
 def tcp(record: Record, host: str, port: int, settle_seconds: float = 0.0) -> bool:

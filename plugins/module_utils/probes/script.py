@@ -44,9 +44,16 @@ def database_job(record: Record, backend: dict[str, Any], name: str, settle_seco
         if host and not network.postgresql_port(record, host, port, settle_seconds):
             record.skip("probe.login", subject, "the port does not answer")
             return
+        record.measure("probe.own_connections", f"{host}:{port}", lambda: held_by_us(port))
         database.probe(record, backend, subject)
 
     return job
+
+
+def held_by_us(port: int) -> dict[str, Any]:
+    """Count the connections that this pod already holds: when no login is left, only they tell who took them."""
+    texts = [container.read_text(f"/proc/net/{name}") for name in ("tcp", "tcp6")]
+    return {"count": sum(network.own_connections(text, port) for text in texts)}
 
 
 def reach_job(record: Record, target: dict[str, Any]) -> Callable[[], None]:

@@ -5,349 +5,268 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import urllib.parse
 from typing import Any
 
-from ..core.evidence import API, CLOUD, Evidence, State
-from ..core.findings import TO_IDENTITY, TO_OBJECT_STORAGE, Context, Finding, SectionResult, Unknown, keys, parse_time
-from ..core.iam_policy import Effect, evaluate, trust_allows
-from ..core.workload import probes_from_server, ready_pods, result_of
-from .logs import matches_in_logs
+from ..core.evidence import API, POD, Evidence
+from ..core.findings import TO_IDENTITY, TO_OBJECT_STORAGE, Context, Finding, SectionResult, keys
+from ..core.workload import probes_from_server, result_of
+from . import artifact_identity, artifact_policies
+from .artifact_facts import (
+    LOST,
+    bucket_gone,
+    bucket_of,
+    calls_to_storage,
+    elsewhere,
+    endpoint_of,
+    identity_of,
+    listings,
+    observed,
+    subject,
+)
+from .logs import accesses
+from .web_server import HONEST
 
-NEEDED = (("s3:ListBucket", "bucket"), ("s3:GetObject", "object"), ("s3:PutObject", "object"))
-"""What MLflow's artifact proxy calls: ListObjectsV2, GetObject and PutObject (field guide section 3.11)."""
-
-AUDIENCE = "sts.amazonaws.com"
+ARTIFACT_CALL = "mlflow-artifacts/artifacts"
+UPLOAD_OR_DOWNLOAD = re.compile(r"/mlflow-artifacts/(?:artifacts|mpu/\w+)/")
+"""A client's own call; the probe only lists, with a query behind ``artifacts``."""
+SERVING_OFF = re.compile(r"--no-serve-artifacts|Artifact serving is disabled", re.IGNORECASE)
+REGION_CODES = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"})
+UNAVAILABLE = 503
 
 
 def analyze(context: Context) -> SectionResult:
-    """Judge identity, trust, policies and bucket, and hold them against what the pods experienced."""
+    """Judge route, identity, policies and bucket, and hold them against what the pods experienced."""
     result = SectionResult()
+    driver(context, result)
     if not context.target.bucket:
         return result
     symptoms(context, result)
-    identity(context, result)
-    trust(context, result)
-    role_policies(context, result)
-    bucket(context, result)
-    unreachable(context, result)
+    serving(context, result)
+    endpoint(context, result)
+    wrong_region = region(context)
+    result.findings += wrong_region
+    reachability(context, result)
+    if not elsewhere(context):
+        bucket(context, result)
+        artifact_identity.analyze(context, result)
+        if context.target.role_name and not bucket_gone(context):
+            artifact_policies.analyze(context, result)
+    rule_out(context, result)
     return result
 
 
-def listings(context: Context) -> list[Evidence]:
-    return probes_from_server(context, "probe.s3_list")
-
-
-def denied_listings(context: Context) -> list[Evidence]:
-    return [item for item in listings(context) if result_of(item) == "denied"]
+def stored(
+    context: Context, identifier: str, summary: str, proof: list[Evidence | None], name: str = "", **more: Any
+) -> Finding:
+    """Build a finding about the bucket, measured unless it says otherwise."""
+    given: dict[str, Any] = {"flow": TO_OBJECT_STORAGE, "measured": True, **more}
+    return Finding(identifier, name or context.target.bucket, summary, keys(proof), **given)
 
 
 def symptoms(context: Context, result: SectionResult) -> None:
-    denied = denied_listings(context)
+    denied = [item for item in calls_to_storage(context) if result_of(item) == "denied"]
     if denied:
+        text = str(denied[0].value.get("error", ""))[:200]
         result.findings.append(
-            Finding(
-                "artifact_store.access_denied",
-                context.target.bucket,
-                f"S3 refuses the pods: {denied[0].value.get('error', '')[:200]}",
-                keys(denied),
-                flow=TO_OBJECT_STORAGE,
-                measured=True,
-            )
+            stored(context, "artifact_store.access_denied", f"S3 refuses the pods: {text}", [*denied])
         )
-    failing = [
-        item
-        for item in context.evidence.all("probe.http")
-        if item.seen
-        and "mlflow-artifacts/artifacts" in item.subject
-        and int(item.value.get("status") or 0) in (403, 401, 500)
-        and not host_rejected(item)
-    ]
-    failing = [item for item in failing if api_works(context, item.place)]
+    failing = [item for item in listed_by_mlflow(context) if listing_failed(item) and api_works(context)]
     if failing:
-        result.findings.append(
-            Finding(
-                "artifact_store.list_failing",
-                context.target.bucket,
-                f"listing artifacts through MLflow fails with {failing[0].value.get('status')}",
-                keys(failing),
-                flow=TO_OBJECT_STORAGE,
-                measured=True,
-            )
-        )
+        answer = failing[0].value.get("status") or result_of(failing[0])
+        summary = f"listing artifacts through MLflow fails: {answer}"
+        result.findings.append(stored(context, "artifact_store.list_failing", summary, [*failing]))
 
 
-def host_rejected(item: Evidence) -> bool:
-    return "Invalid Host header" in str(item.value.get("body", ""))
-
-
-def api_works(context: Context, place: str) -> bool:
-    return any(
-        item.seen and item.value.get("status") == 200 and "experiments/search" in item.subject
-        for item in context.evidence.all("probe.http", place)
-    )
-
-
-def service_account(context: Context) -> dict[str, Any] | None:
-    for item in context.evidence.objects("kubernetes.serviceaccounts", context.target.namespace):
-        if item["metadata"]["name"] == context.target.service_account:
-            return item
-    return None
-
-
-def identity(context: Context, result: SectionResult) -> None:
-    """Hold the pods' environment against the ServiceAccount's annotation."""
-    account = service_account(context)
-    seen = probes_from_server(context, "probe.identity")
-    without = [item for item in seen if not item.value.get("role_arn") and not item.value.get("static_keys")]
-    failing = [
-        item for item in [*probes_from_server(context, "probe.sts"), *listings(context)] if result_of(item) != "ok"
+def listed_by_mlflow(context: Context) -> list[Evidence]:
+    """Return the pods' own listings through MLflow's artifact proxy, below the static prefix."""
+    prefix = context.target.static_prefix
+    return [
+        item
+        for item in context.evidence.all("probe.http", POD)
+        if item.seen and ARTIFACT_CALL in item.subject and f"{prefix}/api/" in item.subject
     ]
-    no_credentials = matches_in_logs(context, "s3_nocred")
-    behaviour = keys([*without, *failing, *no_credentials])
-    if account is None or not (without or no_credentials) or not (failing or no_credentials):
-        return
-    name = f"serviceaccount/{context.target.service_account}"
-    proof = context.evidence.first("kubernetes.serviceaccounts", API)
-    if not context.target.role_arn:
-        summary = f"{name} has no IRSA annotation, so the pods have no AWS identity"
-        result.findings.append(
-            Finding(
-                "artifact_store.identity_missing",
-                name,
-                summary,
-                (*keys([proof]), *behaviour),
-                flow=TO_IDENTITY,
-                configured=True,
-                measured=True,
-            )
-        )
-    elif any(annotated_after(account, pod) for pod in ready_pods(context)):
-        summary = f"{name} was annotated after the pods started, so they have no AWS identity yet"
-        result.findings.append(
-            Finding(
-                "artifact_store.identity_stale",
-                name,
-                summary,
-                (*keys([proof]), *behaviour),
-                flow=TO_IDENTITY,
-                configured=True,
-                measured=True,
-            )
-        )
 
 
-def annotated_after(account: Mapping[str, Any], pod: Mapping[str, Any]) -> bool:
-    moments = [item["time"] for item in account["metadata"].get("lastChanged") or [] if item.get("time")]
-    started = pod["metadata"]["creationTimestamp"]
-    return any(parse_time(moment) > parse_time(started) for moment in moments)
+def listing_failed(item: Evidence) -> bool:
+    status, body = int(item.value.get("status") or 0), str(item.value.get("body", ""))
+    if "Invalid Host header" in body or SERVING_OFF.search(body):
+        return False
+    if status == 404:
+        return "error_code" in body  # MLflow's own document, not the page of a path that does not exist
+    return status in (401, 403, 500, UNAVAILABLE) or result_of(item) == "timeout"
 
 
-def role_of(context: Context) -> Evidence | None:
-    return context.evidence.first("aws.role", CLOUD, context.target.role_name) if context.target.role_name else None
-
-
-def trust(context: Context, result: SectionResult) -> None:
-    evidence = role_of(context)
-    refused = [item for item in probes_from_server(context, "probe.sts") if result_of(item) in ("denied", "error")]
-    logged = matches_in_logs(context, "sts_error")
-    if evidence is None or not (refused or logged):
-        return
-    role, flow = context.target.role_name, TO_IDENTITY
-    subject = f"system:serviceaccount:{context.target.namespace}:{context.target.service_account}"
-    if evidence.state is State.ABSENT:
-        result.findings.append(
-            Finding(
-                "artifact_store.role_missing",
-                role,
-                f"IAM role {role} does not exist",
-                keys([evidence, *refused, *logged]),
-                flow=flow,
-                configured=True,
-                measured=True,
-                facts={"role": role},
-            )
-        )
-    elif evidence.seen and trust_allows(document_of(evidence.value), "", subject, AUDIENCE) in (
-        Effect.IMPLICIT,
-        Effect.DENIED,
-    ):
-        result.findings.append(
-            Finding(
-                "artifact_store.trust_policy_denies",
-                role,
-                f"the trust policy of role {role} does not let {subject} assume it",
-                keys([evidence, *refused, *logged]),
-                flow=flow,
-                configured=True,
-                measured=True,
-                facts={"role": role, "subject": subject},
-            )
-        )
-
-
-def document_of(role: Mapping[str, Any]) -> Mapping[str, Any]:
-    return role.get("AssumeRolePolicyDocument") or (role.get("Role") or {}).get("AssumeRolePolicyDocument") or {}
-
-
-def resource_of(context: Context, scope: str) -> str:
-    base = f"arn:aws:s3:::{context.target.bucket}"
-    if scope == "bucket":
-        return base
-    prefix = context.target.artifact_prefix.strip("/")
-    return f"{base}/{prefix + '/' if prefix else ''}0/run/artifacts/file"
-
-
-def role_policies(context: Context, result: SectionResult) -> None:
-    """Evaluate the role's own policies for the calls that MLflow makes."""
-    evidence = (
-        context.evidence.first("aws.role_policies", CLOUD, context.target.role_name)
-        if context.target.role_name
-        else None
+def api_works(context: Context) -> bool:
+    return any(
+        item.seen and item.value.get("status") == 200 and HONEST in item.subject
+        for item in context.evidence.all("probe.http", POD)
     )
-    if evidence is None or not evidence.seen:
-        if evidence is not None and evidence.state is State.FORBIDDEN:
-            result.unknown.append(
-                Unknown("whether the role's policies allow what MLflow needs", "not permitted", evidence.detail)
-            )
-        return
-    value = evidence.value
-    documents = [*value.get("inline", {}).values(), *value.get("attached", {}).values()]
-    boundary = value.get("boundary")
-    known = {"s3:prefix": context.target.artifact_prefix}
-    missing = []
-    for action, scope in NEEDED:
-        resource = resource_of(context, scope)
-        effects = [evaluate(documents, action, resource, known)] + (
-            [evaluate([boundary], action, resource, known)] if boundary else []
-        )
-        if any(effect in (Effect.IMPLICIT, Effect.DENIED) for effect in effects):
-            missing.append((action, resource))
-    logged = [item for item in matches_in_logs(context, "s3_error") if denied_in(item, context)]
-    behaviour = [*denied_listings(context), *logged]
-    if not missing:
-        if not denied_listings(context):
-            result.rule_out("artifact_store.role_policy_denies", evidence)
-        return
-    actions = ", ".join(action for action, _ in missing)
-    result.findings.append(
-        Finding(
-            "artifact_store.role_policy_denies",
-            context.target.role_name,
-            f"the policies of role {context.target.role_name} do not allow {actions} on bucket {context.target.bucket}",
-            keys([evidence, *behaviour]),
-            flow=TO_OBJECT_STORAGE,
+
+
+def driver(context: Context, result: SectionResult) -> None:
+    """Find an image that cannot speak with S3 at all."""
+    lacking = [item for item in listings(context) if result_of(item) == "no_driver"]
+    if lacking:
+        error = str(lacking[0].value.get("error", ""))
+        summary = f"the image {context.target.image} cannot use S3: {error}"
+        found = stored(
+            context,
+            "artifact_store.driver_missing",
+            summary,
+            [context.evidence.first("kubernetes.deployments", API), *lacking],
+            subject(context),
             configured=True,
-            measured=bool(behaviour),
-            facts={
-                "role": context.target.role_name,
-                "actions": actions,
-                "resource": f"arn:aws:s3:::{context.target.bucket}/*",
-                "denied": [action for action, _ in missing],
-            },
+            facts={"error": error},
         )
+        result.findings.append(found)
+
+
+def serving(context: Context, result: SectionResult) -> None:
+    """A server that is told not to serve artifacts is well, unless its clients want artifacts from it."""
+    if context.target.artifacts_proxied:
+        return
+    off = [item for item in listed_by_mlflow(context) if SERVING_OFF.search(str(item.value.get("body", "")))]
+    refused = [
+        at
+        for at, _method, path, status in accesses(context)
+        if status == UNAVAILABLE and UPLOAD_OR_DOWNLOAD.search(path)
+    ]
+    served = [
+        at for at, _method, path, status in accesses(context) if status == 200 and UPLOAD_OR_DOWNLOAD.search(path)
+    ]
+    if not refused or max(served, default="") > max(refused):
+        return
+    summary = f"MLflow runs with artifact serving off, and answered {UNAVAILABLE} to {len(refused)} artifact calls"
+    logs = context.evidence.all("kubernetes.pod_log", API)
+    found = stored(
+        context,
+        "artifact_store.serving_disabled",
+        summary,
+        [context.evidence.first("kubernetes.deployments", API), *off, *[item for item in logs if item.seen]],
+        subject(context),
+        configured=True,
+        since=min(refused) or None,
     )
+    result.findings.append(found)
 
 
-def denied_in(item: Evidence, context: Context) -> bool:
-    return any("AccessDenied" in line["text"] for line in item.value["lines"])
+def failing_calls(context: Context) -> list[Evidence]:
+    return [item for item in listings(context) if result_of(item) != "ok"]
+
+
+def endpoint(context: Context, result: SectionResult) -> None:
+    """Find an S3 address that leads nowhere: malformed, unknown to DNS, or not needed since the bucket is Amazon's."""
+    url, failing = endpoint_of(context), failing_calls(context)
+    seen = bucket_of(context)
+    if not url or not failing:
+        return
+    outcome = result_of(failing[0])
+    at_amazon = seen is not None and seen.seen and elsewhere(context)
+    if (
+        outcome == "invalid"
+        or outcome == "not_found"
+        and not failing[0].value.get("operation")
+        or (at_amazon and outcome in (*LOST, "error"))
+    ):
+        why = f"; bucket {context.target.bucket} is Amazon's and needs none" if at_amazon else ""
+        error = str(failing[0].value.get("error", ""))[:160]
+        summary = f"MLFLOW_S3_ENDPOINT_URL is {url}, where no S3 answers ({error}){why}"
+        found = stored(
+            context,
+            "artifact_store.endpoint_wrong",
+            summary,
+            [context.evidence.first("kubernetes.deployments", API), *failing, *([seen] if at_amazon else [])],
+            subject(context),
+            configured=True,
+            facts={"url": url},
+        )
+        result.findings.append(found)
+
+
+def region(context: Context) -> list[Finding]:
+    """Hold the pods' region against the bucket's when calls fail, and take S3's own word for it."""
+    told = [item for item in listings(context) if item.value.get("code") in REGION_CODES]
+    seen = bucket_of(context)
+    real = seen.value.get("region") if seen is not None and seen.seen else ""
+    used = str(identity_of(context).get("region") or "")
+    differs = isinstance(real, str) and bool(real and used) and real != used
+    failing = [*failing_calls(context), *[item for item in observed(context, "probe.sts") if result_of(item) in LOST]]
+    if not told and not (differs and [item for item in failing if result_of(item) in LOST]):
+        return []
+    name = real if isinstance(real, str) and real else "another region"
+    summary = f"bucket {context.target.bucket} is in {name}, the pods ask {used or 'another region'}"
+    proof = [seen, *observed(context, "probe.identity"), *(told or failing)]
+    return [
+        stored(
+            context,
+            "artifact_store.wrong_region",
+            summary,
+            proof,
+            flow=TO_IDENTITY,  # STS is asked in the same region
+            configured=differs,
+            facts={"region": name},
+        )
+    ]
 
 
 def bucket(context: Context, result: SectionResult) -> None:
-    evidence = context.evidence.first("aws.bucket", CLOUD, context.target.bucket)
     gone = [item for item in listings(context) if item.value.get("code") in ("NoSuchBucket", "404")]
-    if (evidence is not None and evidence.state is State.ABSENT) or gone:
-        result.findings.append(
-            Finding(
-                "artifact_store.bucket_missing",
-                context.target.bucket,
-                f"bucket {context.target.bucket} does not exist",
-                keys([evidence, *gone]),
-                flow=TO_OBJECT_STORAGE,
-                configured=evidence is not None and evidence.state is State.ABSENT,
-                measured=bool(gone),
-                facts={"bucket": context.target.bucket},
-            )
-        )
-        return
-    if evidence is None or not evidence.seen:
-        return
-    denied = [
-        action
-        for action, scope in NEEDED
-        if bucket_denies(evidence.value, action, resource_of(context, scope), context.target.role_arn)
-    ]
-    if denied:
-        result.findings.append(
-            Finding(
-                "artifact_store.bucket_policy_denies",
-                context.target.bucket,
-                f"the policy of bucket {context.target.bucket} denies {', '.join(denied)} to the server's role",
-                keys([evidence, *denied_listings(context)]),
-                flow=TO_OBJECT_STORAGE,
-                configured=True,
-                measured=bool(denied_listings(context)),
-                facts={"actions": ", ".join(denied), "bucket": context.target.bucket},
-            )
-        )
-    region(context, evidence, result)
-
-
-def bucket_denies(value: Mapping[str, Any], action: str, resource: str, role_arn: str) -> bool:
-    policy = value.get("policy")
-    if not isinstance(policy, dict) or "Statement" not in policy:
-        return False
-    return (
-        evaluate([policy], action, resource, {"aws:PrincipalArn": role_arn, "aws:SecureTransport": "true"}, [role_arn])
-        is Effect.DENIED
-    )
-
-
-def region(context: Context, evidence: Evidence, result: SectionResult) -> None:
-    wrong = [
-        item
-        for item in listings(context)
-        if item.value.get("code")
-        in ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException")
-    ]
-    if wrong:
-        result.findings.append(
-            Finding(
-                "artifact_store.wrong_region",
-                context.target.bucket,
-                f"bucket {context.target.bucket} is in {evidence.value.get('region')}, the pods ask another region",
-                keys([evidence, *wrong]),
-                flow=TO_OBJECT_STORAGE,
-                configured=True,
-                measured=True,
-                facts={"region": evidence.value.get("region")},
-            )
-        )
-
-
-def unreachable(context: Context, result: SectionResult) -> None:
-    lost = [
-        item
-        for item in [*listings(context), *probes_from_server(context, "probe.sts")]
-        if result_of(item) in ("timeout", "refused", "not_found", "try_again")
-    ]
-    if lost:
-        result.findings.append(
-            Finding(
-                "artifact_store.unreachable",
-                context.target.bucket,
-                f"the pods cannot reach {'S3' if lost[0].what == 'probe.s3_list' else 'STS'}: {result_of(lost[0])}",
-                keys(lost),
-                flow=TO_OBJECT_STORAGE,
-                measured=True,
-            )
-        )
-    listed = [item for item in listings(context) if result_of(item) == "ok"]
-    if listed:
-        for what in (
-            "artifact_store.identity_missing",
-            "artifact_store.trust_policy_denies",
+    absent = bucket_gone(context)
+    if absent or gone:
+        name = context.target.bucket
+        found = stored(
+            context,
             "artifact_store.bucket_missing",
-            "artifact_store.unreachable",
-        ):
-            result.rule_out(what, *listed)
+            f"bucket {name} does not exist",
+            [bucket_of(context), *gone],
+            configured=absent,
+            measured=bool(gone or failing_calls(context)),
+            facts={"bucket": name},
+        )
+        result.findings.append(found)
+
+
+def lost_hosts(context: Context) -> dict[str, list[Evidence]]:
+    """Return S3's and STS's host names that the pods do not reach, each with the proof."""
+    host_of = {"s3": s3_host(context), "sts": "sts."}
+    found: dict[str, list[Evidence]] = {}
+    for item in [*probes_from_server(context, "probe.dns"), *probes_from_server(context, "probe.tcp")]:
+        host = item.subject.rpartition(":")[0] or item.subject
+        for prefix in host_of.values():
+            if prefix and host.startswith(prefix) and result_of(item) in LOST:
+                found.setdefault(host, []).append(item)
+    return found
+
+
+def s3_host(context: Context) -> str:
+    url = endpoint_of(context)
+    return (urllib.parse.urlsplit(url).hostname or "") if url else "s3."
+
+
+def reachability(context: Context, result: SectionResult) -> None:
+    """Report each of S3 and STS that the pods do not reach; a proxy hides which one it is."""
+    calls = [*listings(context), *observed(context, "probe.sts")]
+    lost = [item for item in calls if result_of(item) in LOST and not item.value.get("operation")]
+    if not lost:
+        return
+    hosts = lost_hosts(context)
+    reached = any(result_of(item) == "ok" for item in observed(context, "probe.sts"))
+    for host, proof in sorted(hosts.items()):
+        summary = f"the pods cannot reach {host}: {result_of(proof[0])}"
+        flow = TO_IDENTITY if host.startswith("sts.") else TO_OBJECT_STORAGE
+        result.findings.append(stored(context, "artifact_store.unreachable", summary, [*proof, *lost], host, flow=flow))
+    if not hosts:
+        service = "S3" if reached else "S3 or STS"
+        error = str(lost[0].value.get("error", ""))[:160]
+        summary = f"the pods' calls to {service} get no answer: {error}"
+        result.findings.append(stored(context, "artifact_store.unreachable", summary, [*lost]))
+
+
+def rule_out(context: Context, result: SectionResult) -> None:
+    listed = [item for item in listings(context) if result_of(item) == "ok"]
+    if not listed:
+        return
+    for what in ("identity_missing", "trust_policy_denies", "bucket_missing", "unreachable", "wrong_region"):
+        result.rule_out(f"artifact_store.{what}", *listed)

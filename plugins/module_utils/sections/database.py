@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..core.evidence import CLOUD, State
+from ..core.evidence import CLOUD, Evidence, State
 from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, keys
 from ..core.workload import probes_from_server, result_of
 from .database_facts import (
@@ -21,7 +21,8 @@ from .database_facts import (
     logins,
     origin,
 )
-from .database_session import login, query, schema
+from .database_content import query, schema
+from .database_session import login
 from .database_transport import transport
 
 TRANSITIONS = frozenset(
@@ -45,6 +46,8 @@ TRANSITIONS = frozenset(
         "upgrading",
     }
 )
+DEFAULT_PORT = 5432
+RDS_DOMAIN = ".rds.amazonaws.com"
 STOPPED = frozenset({"stopped", "stopping"})
 STORAGE_FULL = "storage-full"
 """DB instance statuses (Amazon RDS user guide, Viewing DB instance status)."""
@@ -83,7 +86,8 @@ def judge_instance(context: Context, instance: Mapping[str, Any], result: Sectio
         if status not in STILL_SERVING
         else ""
     )
-    if not identifier or (identifier == "database.instance_in_transition" and not failed and logins(context)):
+    works = not failed and any(result_of(item) == "ok" for item in logins(context))
+    if not identifier or (works and identifier in ("database.instance_in_transition", "database.instance_failed")):
         return
     result.findings.append(
         Finding(
@@ -115,66 +119,46 @@ def last_event(context: Context, words: tuple[str, ...]) -> str | None:
 def names(context: Context, instance: Mapping[str, Any] | None, result: SectionResult) -> None:
     """Compare the URI with the endpoint that RDS describes, and look at the name as the pods resolve it."""
     backend = context.target.backend
+    host, port = str(backend.get("host") or ""), int(backend.get("port") or DEFAULT_PORT)
     endpoint = (instance or {}).get("Endpoint") or {}
     proof = context.evidence.first("aws.db_instance", CLOUD)
-    failed = behaviour_failed(context)
-    if endpoint.get("Address") and backend.get("host") and endpoint["Address"] != backend["host"] and failed:
+    unresolved = [item for item in probes_from_server(context, "probe.dns", host) if result_of(item) == "not_found"]
+    unreached = [item for item in attempts(context) if result_of(item) != "ok"]
+    address = str(endpoint.get("Address") or "")
+
+    def blame(identifier: str, name: str, words: str, seen: list[Evidence], **facts: Any) -> None:
+        found = keys([proof, *seen])
+        configured = identifier != "database.name_not_found"
         result.findings.append(
             Finding(
-                "database.wrong_endpoint",
-                origin(context),
-                f"the backend store URI names {backend['host']}, RDS describes {endpoint['Address']}",
-                keys([proof, *failed]),
+                identifier,
+                name,
+                words,
+                found,
                 flow=TO_DATABASE,
-                configured=True,
+                configured=configured,
                 measured=True,
-                facts=facts_of(context, endpoint=endpoint["Address"]),
+                facts=facts_of(context, **facts),
             )
         )
-    if endpoint.get("Port") and backend.get("port") and endpoint["Port"] != backend["port"] and failed:
-        result.findings.append(
-            Finding(
-                "database.wrong_port",
-                origin(context),
-                f"the backend store URI says port {backend['port']}, RDS listens on {endpoint['Port']}",
-                keys([proof, *failed]),
-                flow=TO_DATABASE,
-                configured=True,
-                measured=True,
-                facts=facts_of(context, endpoint_port=endpoint["Port"]),
-            )
-        )
-    unresolved = [
-        item
-        for item in probes_from_server(context, "probe.dns", str(backend.get("host")))
-        if result_of(item) == "not_found"
-    ]
-    absent = proof is not None and proof.state is State.ABSENT and context.target.db_instance_identifier
-    if absent and failed:
-        result.findings.append(
-            Finding(
-                "database.instance_missing",
-                database_object(context),
-                f"RDS has no instance {database_object(context)}",
-                keys([proof, *unresolved, *failed]),
-                flow=TO_DATABASE,
-                configured=True,
-                measured=True,
-                facts=facts_of(context),
-            )
-        )
+
+    # An alias or an address of the instance is no fault by itself: only a name that leads nowhere is, or one that looks
+    # like an RDS endpoint and is not this instance's.
+    misspelt = bool(unresolved) or (bool(unreached) and host.endswith(RDS_DOMAIN))
+    if address and host and address != host and misspelt:
+        words = f"the backend store URI names {host}, RDS describes {address}"
+        blame("database.wrong_endpoint", origin(context), words, [*unresolved, *unreached], endpoint=address)
+    if endpoint.get("Port") and host and endpoint["Port"] != port and unreached:
+        words = f"the backend store URI says port {port}, RDS listens on {endpoint['Port']}"
+        blame("database.wrong_port", origin(context), words, unreached, endpoint_port=endpoint["Port"])
+    absent = proof is not None and proof.state is State.ABSENT and bool(context.target.db_instance_identifier)
+    if absent and unresolved and last_event(context, ("deleted",)):
+        words = f"RDS instance {database_object(context)} was deleted"
+        blame("database.instance_missing", database_object(context), words, unresolved)
     if unresolved:
-        result.findings.append(
-            Finding(
-                "database.name_not_found",
-                origin(context),
-                f"the pods cannot resolve {backend.get('host')}: the name does not exist",
-                keys(unresolved),
-                flow=TO_DATABASE,
-                measured=True,
-                facts=facts_of(context),
-            )
-        )
+        known = f", and RDS has no instance {database_object(context)}" if absent else ""
+        words = f"the pods cannot resolve {host}: the name does not exist{known}"
+        blame("database.name_not_found", origin(context), words, unresolved)
 
 
 def rule_out(context: Context, result: SectionResult) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..core.evidence import CLOUD, Evidence
 from ..core.findings import Context
-from ..core.workload import probes_from_server, result_of
+from ..core.workload import probes_from_server, result_of, server_pods
 
 STILL_SERVING = frozenset(
     {
@@ -72,3 +72,8 @@ def logins(context: Context) -> list[Evidence]:
 def behaviour_failed(context: Context) -> list[Evidence]:
     """Return the measurements that show that new connections to the database fail."""
     return [item for item in [*attempts(context), *logins(context)] if result_of(item) != "ok"]
+
+
+def client_addresses(context: Context) -> list[str]:
+    """Return the addresses that the database sees: the pods', which the VPC CNI does not translate inside the VPC."""
+    return [pod["status"]["podIP"] for pod in server_pods(context) if pod.get("status", {}).get("podIP")]

@@ -1,7 +1,7 @@
 # Copyright: mlops.mlflow_runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Database connection failures behind an open port: login, queries, locks, schema."""
+"""Database connection failures behind an open port: what the database says to the login."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..core.evidence import API, CLOUD, DEBUG_COPY, Evidence
+from ..core.evidence import API, CLOUD, DEBUG_COPY, POD, Evidence
 from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, keys
 from ..core.workload import probes_from_server, ready_pods, result_of
-from .database_facts import behaviour_failed, database_object, facts_of, logins, origin, place
+from .database_facts import database_object, facts_of, logins, origin, place
 
 LOGIN_ERRORS = (
     (
@@ -23,15 +23,12 @@ LOGIN_ERRORS = (
     ),
     ("database.password_missing", re.compile(r"no password supplied|empty password")),
     ("database.unknown_database", re.compile(r"database \"[^\"]*\" does not exist", re.DOTALL)),
-    ("database.tls_required", re.compile(r"no pg_hba\.conf entry|pg_hba\.conf rejects")),
     (
         "database.certificate_rejected",
         re.compile(r"certificate verify failed|root certificate file|does not match host name"),
     ),
-    (
-        "database.connections_exhausted",
-        re.compile(r"too many clients|remaining connection slots|too many connections for"),
-    ),
+    ("database.connection_limit_reached", re.compile(r"too many connections for (?P<limit>role|database)")),
+    ("database.connections_exhausted", re.compile(r"too many clients|remaining connection slots")),
     (
         "database.not_accepting",
         re.compile(
@@ -39,58 +36,172 @@ LOGIN_ERRORS = (
             r"|not permitted to log in"
         ),
     ),
+    (
+        "database.tls_required",
+        re.compile(r"(?:no pg_hba\.conf entry|pg_hba\.conf rejects).*(?:no encryption|SSL off)", re.DOTALL),
+    ),
+    ("database.client_not_admitted", re.compile(r"no pg_hba\.conf entry|pg_hba\.conf rejects")),
 )
-"""PostgreSQL and libpq texts (field guide section 9, measured with PostgreSQL 15)."""
+"""PostgreSQL and libpq texts (field guide section 9, measured with PostgreSQL 15).
 
-LOCK_PATIENCE_SECONDS = 5
+The refusals of an unencrypted attempt come last: with ``sslmode=prefer``, libpq's default, each refusal of the encrypted
+attempt is followed by one of those.
+"""
+
+OF_THE_SERVER = frozenset(
+    {
+        "database.connection_limit_reached",
+        "database.connections_exhausted",
+        "database.not_accepting",
+        "database.client_not_admitted",
+    }
+)
+"""Refusals for which nothing that is configured for MLflow is to blame."""
+
+FEWEST_FREE = 1
+OURS = "mlflow-runbook"
 
 
 def login(context: Context, result: SectionResult) -> None:
-    denied = [item for item in logins(context) if result_of(item) == "denied"]
-    if not denied:
+    """Say why the database refuses new logins; what is configured now counts before what old pods still use."""
+    refused = [(item, reason) for item in logins(context) if (reason := reason_of(item))]
+    if old_settings(context, result) or not refused:
         return
-    text = " ".join(str(item.value.get("error", "")) for item in denied)
+    items = [item for item, _ in refused]
+    text = " ".join(str(item.value.get("error", "")) for item in items)
     result.findings.append(
         Finding(
             "database.login_denied",
             database_object(context),
             f"the database refuses the login of the pods: {text[:160]}",
-            keys(denied),
+            keys(items),
             flow=TO_DATABASE,
             measured=True,
             facts=facts_of(context, error=text),
         )
     )
-    identifier = next((name for name, pattern in LOGIN_ERRORS if pattern.search(text)), None)
-    if identifier is None:
-        return
-    fresh = [item for item in logins(context) if item.place == DEBUG_COPY]
-    if identifier == "database.password_wrong" and any(result_of(item) == "ok" for item in fresh):
-        identifier = "database.credentials_stale"
+    identifier = refused[0][1]
+    if identifier != "database.login_denied":
+        result.findings.append(cause_of(context, identifier, items, text))
+
+
+def reason_of(item: Evidence) -> str:
+    """Return the kind of finding that a login's outcome stands for; empty when it worked or never got an answer."""
+    if result_of(item) == "ok":
+        return ""
+    text = str(item.value.get("error", ""))
+    known = next((name for name, pattern in LOGIN_ERRORS if pattern.search(text)), "")
+    return known or ("database.login_denied" if result_of(item) == "denied" else "")
+
+
+def old_settings(context: Context, result: SectionResult) -> bool:
+    """Find pods that cannot reach their database with what they started with, while what is configured now works."""
+    fresh = [item for item in context.evidence.all("probe.login", DEBUG_COPY) if item.seen and result_of(item) == "ok"]
+    theirs = (context.evidence.value("probe.environment", POD) or {}).get("backend") or {}
+    host = str(theirs.get("host") or context.target.backend.get("host") or "")
+    failing = [
+        item
+        for what in ("probe.dns", "probe.tcp", "probe.login")
+        for item in context.evidence.all(what, POD)
+        if item.seen
+        and result_of(item) != "ok"
+        and (what == "probe.login" or item.subject.partition(":")[0] == host)
+        and reason_of(item) not in OF_THE_SERVER
+    ]
+    if not fresh or not failing:
+        return False
+    secret = secret_of(context)
+    result.findings.append(
+        Finding(
+            "database.credentials_stale",
+            origin(context),
+            f"the pods still use an older password or address than {origin(context)}, whose login works",
+            keys([*fresh, *failing, context.evidence.first("kubernetes.secrets", API)]),
+            flow=TO_DATABASE,
+            since=last_change(secret) if secret else None,
+            configured=secret is not None,
+            measured=True,
+            facts=facts_of(context, error=str(failing[0].value.get("error", ""))[:300]),
+        )
+    )
+    return True
+
+
+def cause_of(context: Context, identifier: str, denied: list[Evidence], text: str) -> Finding:
     secret = secret_of(context)
     user, database = context.target.backend.get("user"), context.target.backend.get("database")
+    by_server = identifier in OF_THE_SERVER
+    limited = re.search(r"too many connections for (?P<what>role|database) \"(?P<name>[^\"]+)\"", text)
+    limit = f"{limited['what']}/{limited['name']}" if limited else database_object(context)
     words = {
         "database.password_wrong": f"the password in {origin(context)} is not the one of database user {user}",
-        "database.credentials_stale": f"the pods still use an older password than {origin(context)}, whose login works",
         "database.password_missing": f"{origin(context)} holds no password",
         "database.unknown_database": f"database {database!r} does not exist on {place(context)}",
         "database.tls_required": f"{place(context)} accepts only TLS, the URI in {origin(context)} does not ask for it",
-        "database.certificate_rejected": f"the certificate of {place(context)} is not accepted",
-        "database.connections_exhausted": f"{place(context)} has no connection left",
-        "database.not_accepting": f"{place(context)} does not accept connections now",
+        "database.certificate_rejected": f"the URI in {origin(context)} asks to verify the certificate of "
+        f"{place(context)}, which fails",
+        "database.client_not_admitted": f"{place(context)} does not admit user {user} from here: {text[:160]}",
+        "database.connection_limit_reached": f"the connection limit of {limit} on {place(context)} is reached",
+        "database.connections_exhausted": f"{place(context)} has no connection left; {share(context)}",
+        "database.not_accepting": f"{place(context)} does not accept connections now: {text[:160]}",
     }
-    at_database = identifier in ("database.connections_exhausted", "database.not_accepting")
+    return Finding(
+        identifier,
+        limit
+        if identifier == "database.connection_limit_reached"
+        else database_object(context)
+        if by_server
+        else origin(context),
+        words[identifier],
+        keys([*denied, *own_connections(context), context.evidence.first("kubernetes.secrets", API)]),
+        flow=TO_DATABASE,
+        since=None if by_server or secret is None else last_change(secret),
+        configured=secret is not None,
+        measured=True,
+        facts=facts_of(context, error=text[:300], holders=share(context), limit=limit),
+    )
+
+
+def own_connections(context: Context) -> list[Evidence]:
+    return [item for item in context.evidence.all("probe.own_connections", POD) if item.seen]
+
+
+def share(context: Context) -> str:
+    """Say how much of the connections is MLflow's, when nobody can log in to see who holds the others."""
+    metrics = context.evidence.value("aws.metrics", CLOUD) or {}
+    points = (metrics.get("DatabaseConnections") or {}).get("points") or []
+    ours = [int(item.value.get("count") or 0) for item in own_connections(context)]
+    total = f" of {int(points[-1][1])}" if points else ""
+    if not ours:
+        return "who holds them could not be seen"
+    return f"each of {len(ready_pods(context)) or 1} MLflow pods holds about {max(ours)}{total}, others hold the rest"
+
+
+def crowded(context: Context, item: Evidence, result: SectionResult) -> None:
+    """Find a database in which our own login took one of the last connections, and name who holds most."""
+    value = item.value
+    most, reserved, used = (value.get(name) for name in ("max_connections", "reserved", "used"))
+    if not (isinstance(most, int) and isinstance(reserved, int) and isinstance(used, int)):
+        return
+    free = most - reserved - (used - 1)
+    if free > FEWEST_FREE:
+        return
+    held: dict[str, int] = {}
+    for row in value.get("connections") or []:
+        name = f"{row.get('user')} ({row.get('application') or 'unnamed'})"
+        held[name] = held.get(name, 0) + int(row.get("count") or 0)
+    largest = sorted(held.items(), key=lambda entry: -entry[1])[:3]
+    holders = ", ".join(f"{name} holds {count}" for name, count in largest)
     result.findings.append(
         Finding(
-            identifier,
-            database_object(context) if at_database else origin(context),
-            words[identifier],
-            keys([*denied, context.evidence.first("kubernetes.secrets", API)]),
+            "database.connections_exhausted",
+            database_object(context),
+            f"{place(context)} has {free} of {most - reserved} connections left: {holders}",
+            (item.key,),
             flow=TO_DATABASE,
-            since=None if at_database or secret is None else last_change(secret),
-            configured=secret is not None,
+            configured=True,
             measured=True,
-            facts=facts_of(context, error=text[:300], holders=text[:200]),
+            facts=facts_of(context, holders=holders, error="", limit=most - reserved),
         )
     )
 
@@ -108,89 +219,3 @@ def last_change(secret: Mapping[str, Any]) -> str | None:
     moments = [item["time"] for item in secret["metadata"].get("lastChanged") or [] if item.get("time")]
     latest = max(moments, default=None)
     return latest if latest != secret["metadata"].get("creationTimestamp") else None
-
-
-def query(context: Context, result: SectionResult) -> None:
-    for item in probes_from_server(context, "probe.query"):
-        value = item.value
-        if value.get("transaction_read_only") or value.get("in_recovery"):
-            result.findings.append(
-                Finding(
-                    "database.read_only",
-                    database_object(context),
-                    f"{place(context)} answers read-only: nothing can be logged",
-                    keys([item, context.evidence.first("aws.db_instance", CLOUD)]),
-                    flow=TO_DATABASE,
-                    configured=True,
-                    measured=True,
-                    facts=facts_of(context),
-                )
-            )
-        writable = value.get("can_write") or {}
-        missing = sorted(name.replace("_", " on ", 1) for name, allowed in writable.items() if allowed is False)
-        if missing and probed_schema(context):
-            result.findings.append(
-                Finding(
-                    "database.privileges_missing",
-                    database_object(context),
-                    f"database user {context.target.backend.get('user')} lacks {', '.join(missing)}",
-                    (item.key,),
-                    flow=TO_DATABASE,
-                    configured=True,
-                    measured=True,
-                    facts=facts_of(context, missing=", ".join(missing)),
-                )
-            )
-        blocking(context, item, result)
-
-
-def probed_schema(context: Context) -> bool:
-    return any(item.value.get("revision") for item in probes_from_server(context, "probe.schema"))
-
-
-def blocking(context: Context, item: Evidence, result: SectionResult) -> None:
-    for blocked in item.value.get("blocked") or []:
-        if not isinstance(blocked, dict) or float(blocked.get("seconds") or 0) < LOCK_PATIENCE_SECONDS:
-            continue
-        blocker = blocked.get("blocker") or {}
-        facts = facts_of(
-            context,
-            pid=blocker.get("pid"),
-            application=blocker.get("application") or "unnamed",
-            state=blocker.get("state"),
-            seconds=blocker.get("seconds"),
-        )
-        result.findings.append(
-            Finding(
-                "database.blocked_by_lock",
-                f"session {blocker.get('pid')}",
-                f"session {blocker.get('pid')} ({blocker.get('state')}) blocks MLflow's queries",
-                (item.key,),
-                flow=TO_DATABASE,
-                measured=True,
-                configured=True,
-                facts=facts,
-            )
-        )
-        return
-
-
-def schema(context: Context, result: SectionResult) -> None:
-    for item in probes_from_server(context, "probe.schema"):
-        revision, head = item.value.get("revision"), item.value.get("image_head")
-        if not revision or not head or revision == head:
-            continue
-        if ready_pods(context) and not behaviour_failed(context) and item.place != DEBUG_COPY:
-            continue
-        result.findings.append(
-            Finding(
-                "database.schema_mismatch",
-                database_object(context),
-                f"the database's schema is at {revision}, the image expects {head}",
-                (item.key,),
-                flow=TO_DATABASE,
-                configured=True,
-                measured=True,
-                facts=facts_of(context, revision=revision, head=head),
-            )
-        )

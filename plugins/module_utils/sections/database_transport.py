@@ -12,8 +12,9 @@ from typing import Any
 from ..core.evidence import API, CLOUD, Evidence
 from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, Unknown, keys
 from ..core.security_group import admits, groups_of_address, uses_prefix_lists
-from ..core.workload import result_of, server_pods
-from .database_facts import STILL_SERVING, attempts, database_object, facts_of, place
+from ..core.workload import result_of
+from .database_facts import STILL_SERVING, attempts, client_addresses, database_object, facts_of, place
+from .database_network import network_acls
 
 
 def transport(context: Context, instance: Mapping[str, Any] | None, result: SectionResult) -> None:
@@ -37,6 +38,7 @@ def transport(context: Context, instance: Mapping[str, Any] | None, result: Sect
             )
     if instance is not None:
         security_groups(context, instance, tried, result)
+        network_acls(context, instance, tried, result)
         not_listening(context, instance, tried, result)
 
 
@@ -64,11 +66,6 @@ def not_listening(context: Context, instance: Mapping[str, Any], tried: list[Evi
             facts=facts_of(context),
         )
     )
-
-
-def client_addresses(context: Context) -> list[str]:
-    """Return the addresses that the database sees: the pods', which the VPC CNI does not translate inside the VPC."""
-    return [pod["status"]["podIP"] for pod in server_pods(context) if pod.get("status", {}).get("podIP")]
 
 
 def security_groups(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core.evidence import API, DEBUG_COPY, POD, Evidence
-from ..core.findings import SERVER, Context, Finding, SectionResult, keys, source_flow
+from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, keys, source_flow
 from ..core.workload import current_pods, is_ready, ready_pods, result_of, workload
 from .logs import last_api_success, matches
 from .service import SOURCE_PREFIX, changed
@@ -183,7 +183,7 @@ def bodies(context: Context, failing: list[Evidence], result: SectionResult) -> 
                     object_name,
                     message_of(str(item.value["body"])),
                     (item.key,),
-                    flow=SERVER,
+                    flow=TO_DATABASE,
                     measured=True,
                     facts={
                         "error": str(item.value["body"])[:160],

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,6 +78,11 @@ class Queue:
         self._faults = dict(faults)
         self._lock = threading.Lock()
 
+    def clear(self) -> None:
+        """Leave nothing to be tried."""
+        with self._lock:
+            self._faults.clear()
+
     def take(self, present: model.ServerSpec | None) -> tuple[str, model.Fault] | None:
         """The next fault, None when there is none left."""
         with self._lock:
@@ -84,14 +91,33 @@ class Queue:
             return None if name is None else (name, self._faults.pop(name))
 
 
+@contextmanager
+def alone(prefix: str) -> Iterator[None]:
+    """Hold the lock of the servers ``<prefix>-<number>``; LabError when another run has it."""
+    with (settings.state_dir() / f"{prefix}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LabError(f"another run of faults uses the servers {prefix}-1 and so on; see --servers") from error
+        yield
+
+
 def run(faults: dict[str, model.Fault], options: Options, say: Say) -> list[Row]:
-    """Try every fault and return one row for each of its phases, in the order of ``faults``."""
+    """Try every fault and return one row for each of its phases, in the order of ``faults``.
+
+    An interruption begins no other fault, and lets those that are in be taken back.
+    """
     queue, rows = Queue(faults), []
-    count = min(options.jobs, len(faults))
-    with ThreadPoolExecutor(count) as pool:
-        workers = [pool.submit(_work, f"{options.servers}-{number + 1}", queue, options, say) for number in range(count)]
-        for worker in workers:
-            rows += worker.result()
+    names = [f"{options.servers}-{number + 1}" for number in range(min(options.jobs, len(faults)))]
+    with alone(options.servers), ThreadPoolExecutor(len(names)) as pool:
+        workers = [pool.submit(_work, name, queue, options, say) for name in names]
+        try:
+            for worker in workers:
+                rows += worker.result()
+        except KeyboardInterrupt:
+            queue.clear()
+            say("faults", "interrupted: taking back what is in")
+            raise
     order = list(faults)
     rows.sort(key=lambda row: order.index(row.fault))
     settings.write_text(options.output / "summary.json", json.dumps([asdict(row) for row in rows], indent=1) + "\n")

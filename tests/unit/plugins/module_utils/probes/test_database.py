@@ -56,11 +56,12 @@ class Connection:
 
 def answers(used: int = 5, more: dict[str, Any] | None = None) -> dict[str, Any]:
     return {
+        "SELECT 1": [(1,)],
         database.COUNTS: [(used, 100, 3)],
-        database.BASICS: [(False, False, "15.4", -1, -1)],
+        database.BASICS: [(False, False, "15.4", -1, -1, "default")],
         database.CONNECTIONS: [("mlflow", "", "idle", 4)],
         database.DATABASE_SIZE: [(1000,)],
-        database.CAN_WRITE: [(True,)],
+        database.CAN_WRITE: [("insert_experiments", True)],
         database.BLOCKED: [(1, "mlflow", "", 9, 2, "admin", "psql", "idle in transaction", 60)],
         database.LONG_TRANSACTIONS: [],
         database.REVISION: [("abc",)],
@@ -166,7 +167,7 @@ def test_an_image_without_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_empty_database_has_no_revision() -> None:
     error = DriverError("relation does not exist")
     error.pgcode = "42P01"
-    assert database.revision_of(Connection({database.REVISION: error})) == []
+    assert database.revision_of(Connection({database.REVISION: error})) is None
     with pytest.raises(DriverError):
         database.revision_of(Connection({database.REVISION: DriverError("permission denied")}))
 
@@ -181,10 +182,16 @@ def test_heads() -> None:
     assert database.heads(scripts) == ["m"]
 
 
-def test_image_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_image_knows_older_schemas_and_no_newer_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "mlflow_folder", lambda: str(tmp_path))
-    assert database.image_head() is None
+    assert database.schema(Connection(answers()))["image_knows"] is None
     folder = tmp_path / "store" / "db_migrations" / "versions"
     folder.mkdir(parents=True)
-    (folder / "a.py").write_text('revision = "a"\ndown_revision = None\n')
-    assert database.image_head() == "a"
+    (folder / "a.py").write_text('revision = "abc"\ndown_revision = None\n')
+    (folder / "b.py").write_text('revision = "def"\ndown_revision = "abc"\n')
+    older = database.schema(Connection(answers()))
+    assert (older["revision"], older["image_head"], older["image_knows"]) == ("abc", "def", True)
+    newer = database.schema(Connection(answers(more={database.REVISION: [("xyz",)]})))
+    assert newer["image_knows"] is False
+    empty = database.schema(Connection(answers(more={database.REVISION: []})))
+    assert (empty["revision"], empty["recorded"]) == (None, True)

@@ -99,3 +99,12 @@ def test_a_slow_answer_is_a_time_out(port: int) -> None:
     item = {"subject": "url", "url": f"http://127.0.0.1:{port}/slow", "host_header": "", "headers": {}, "seconds": 0.2}
     web.probe(record, item)
     assert result_of(record)["result"] == "timeout"
+
+
+def test_own_connections() -> None:
+    head = "  sl  local_address rem_address   st tx_queue rx_queue"
+    ours = "   0: 51005B0A:E076 66005A0A:1538 01 00000000:00000000"
+    closing = "   1: 51005B0A:E077 66005A0A:1538 06 00000000:00000000"
+    others = "   2: 51005B0A:1388 01005B0A:E3F4 01 00000000:00000000"
+    assert network.own_connections("\n".join([head, ours, closing, others]), 5432) == 1
+    assert network.own_connections("", 5432) == 0

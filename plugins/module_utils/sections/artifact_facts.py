@@ -1,0 +1,116 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the evidence says about the way from the server to its bucket, before anyone judges it."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.evidence import CLOUD, DEBUG_COPY, POD, Evidence, State
+from ..core.findings import Context
+from ..core.workload import result_of, workload
+from .logs import matches, recovered
+
+LOST = frozenset({"timeout", "refused", "not_found", "try_again", "reset"})
+S3_PROBES = ("probe.s3_list", "probe.s3_get", "probe.s3_canary")
+ENDPOINT_VARIABLE = "MLFLOW_S3_ENDPOINT_URL"
+AMAZON = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One call to AWS that was refused: AWS's code and words, and the operation that was tried."""
+
+    evidence: Evidence
+    operation: str
+    code: str
+    text: str
+
+
+def observed(context: Context, what: str) -> list[Evidence]:
+    """Return what the serving pods experience; when none could be entered, what a copy of them does."""
+    found = seen_at(context, what, POD)
+    return found or seen_at(context, what, DEBUG_COPY)
+
+
+def of_new_pod(context: Context, what: str) -> list[Evidence]:
+    """Return what a new pod would experience, when that was measured beside the serving ones."""
+    return seen_at(context, what, DEBUG_COPY) if seen_at(context, what, POD) else []
+
+
+def seen_at(context: Context, what: str, place: str) -> list[Evidence]:
+    return [item for item in context.evidence.all(what, place) if item.seen and isinstance(item.value, dict)]
+
+
+def listings(context: Context) -> list[Evidence]:
+    return observed(context, "probe.s3_list")
+
+
+def succeeded(context: Context, what: str) -> bool:
+    return any(result_of(item) == "ok" for item in observed(context, what))
+
+
+def calls_to_storage(context: Context) -> list[Evidence]:
+    return [item for what in S3_PROBES for item in observed(context, what)]
+
+
+def refusals(context: Context) -> list[Refusal]:
+    """Return what AWS refused: to the probe now, and to the server in log lines that nothing later outweighs."""
+    found = [
+        Refusal(item, str(item.value.get("operation", "")), str(item.value.get("code", "")), str(item.value["error"]))
+        for item in calls_to_storage(context)
+        if result_of(item) == "denied" or str(item.value.get("code", "")).startswith("KMS.")
+    ]
+    for match in matches(context):
+        if match.signature.id != "s3_error" or recovered(context, match):
+            continue
+        whole = next(
+            (line["text"] for line in match.evidence.value["lines"] if match.text in line["text"]),
+            match.text,
+        )
+        groups = match.groups
+        found.append(Refusal(match.evidence, str(groups.get("op")), str(groups.get("code")), whole))
+    return found
+
+
+def identity_of(context: Context) -> Mapping[str, Any]:
+    """Return where the serving pods' AWS identity comes from; empty when that was not seen."""
+    return next((item.value for item in observed(context, "probe.identity")), {})
+
+
+def endpoint_of(context: Context) -> str:
+    """Return the address that MLflow is told to use for S3; empty when it is AWS's own."""
+    seen = identity_of(context)
+    if seen:
+        return str(seen.get("endpoint_url") or "")
+    found = workload(context)
+    containers = found["spec"]["template"]["spec"]["containers"] if found else []
+    for container in containers:
+        for item in container.get("env") or []:
+            if item["name"] == ENDPOINT_VARIABLE and container["name"] == context.target.container:
+                return str(item.get("value") or "")
+    return ""
+
+
+def elsewhere(context: Context) -> bool:
+    """Tell whether the store is told to be another one than Amazon's, of which IAM and S3 say nothing."""
+    url = endpoint_of(context)
+    host = urllib.parse.urlsplit(url).hostname or "" if "//" in url else url
+    return bool(url) and not host.endswith(AMAZON)
+
+
+def bucket_of(context: Context) -> Evidence | None:
+    return context.evidence.first("aws.bucket", CLOUD, context.target.bucket)
+
+
+def bucket_gone(context: Context) -> bool:
+    seen = bucket_of(context)
+    return seen is not None and seen.state is State.ABSENT
+
+
+def subject(context: Context) -> str:
+    return f"{context.target.kind.lower()}/{context.target.deployment}"
