@@ -34,8 +34,20 @@ STORAGE = "artifact_store"
 LOG_PROOF = timedelta(seconds=20)
 """A success in the access log younger than this says that the server works now."""
 
+NO_WRITES = frozenset(
+    {
+        "database.blocked_by_lock",
+        "database.objects_missing",
+        "database.privileges_missing",
+        "database.read_only",
+        "database.storage_full",
+    }
+)
+"""What keeps MLflow from logging even where it still reads."""
+
 SOURCE_PREFIX = "source:"
 HONEST = web_server.HONEST
+REGISTRY = web_server.REGISTRY
 SERVED = frozenset({200, 401})
 """Answers of a working server; 401 asks for credentials that we were not given."""
 
@@ -106,16 +118,26 @@ def measure_impact(context: Context, results: Iterable[SectionResult]) -> Impact
         if lost_for(context, place, {f.flow for f in findings if f.id == "service.unreachable"})
     }
     reads = reads_work(context, places, lost)
-    storage_fails = any(STORAGE in finding.id and finding.measured for finding in findings)
+    storage_fails = any(
+        STORAGE in finding.id and finding.measured and not finding.facts.get("later") for finding in findings
+    )
     listed = answers(context, "mlflow-artifacts/artifacts", [POD])
     artifacts = (
         False
         if storage_fails or reads is False
         else (True if listed and all(status == 200 for status in listed) else None)
     )
-    blocked = bool(ids & {"database.read_only", "database.privileges_missing", "database.storage_full"})
+    blocked = bool(ids & NO_WRITES)
     writes = False if reads is False or blocked else (True if reads and can_write(context) else None)
-    return Impact(tuple(place[len(SOURCE_PREFIX) :] for place in sorted(lost)), reads, writes, artifacts, writes)
+    astray = {SOURCE_PREFIX + f.object.partition("/")[0] for f in findings if f.id.startswith("service.client_")}
+    sources = tuple(place[len(SOURCE_PREFIX) :] for place in sorted(lost | astray))
+    return Impact(sources, reads, writes, artifacts, registry_works(context, writes))
+
+
+def registry_works(context: Context, writes: bool | None) -> bool | None:
+    """The registry shares the database, but has tables of its own: registering needs both to work."""
+    asked = answers(context, REGISTRY, [POD])
+    return False if asked and not any(status in SERVED for status in asked) else writes
 
 
 def lost_for(context: Context, place: str, unreachable_flows: set[str]) -> bool:

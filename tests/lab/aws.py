@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.lab import settings
 from tests.lab.settings import LabError
 
 ENDPOINT = f"http://127.0.0.1:{settings.HOST_AWS_PORT}"
+OPERATOR = "mlflow-runbook-operator"
 
 
 def folder() -> Path:
@@ -36,27 +38,27 @@ def administrator_file() -> Path:
     return folder() / "administrator.json"
 
 
-def operator_file() -> Path:
-    """Access key of the least-privilege operator."""
-    return folder() / "operator.json"
+def operator_file(user: str = OPERATOR) -> Path:
+    """Access key of an operator, by its IAM user."""
+    return folder() / ("operator.json" if user == OPERATOR else f"{user}.json")
 
 
-def environment(credentials: Path) -> dict[str, str]:
+def environment(credentials: Path | None) -> dict[str, str]:
     """Environment variables for AWS clients on the host, with the access key in the file ``credentials``.
+
+    Without a file there are no credentials, and none are looked for anywhere else.
 
     Raises:
         LabError: the cloud is not up.
     """
+    place = {"AWS_ENDPOINT_URL": ENDPOINT, "AWS_REGION": settings.AWS_REGION, "AWS_DEFAULT_REGION": settings.AWS_REGION}
+    if credentials is None:
+        nowhere = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+        return {**place, **nowhere, "AWS_EC2_METADATA_DISABLED": "true"}
     if not credentials.exists():
         raise LabError("the AWS emulation is not up; run `python -m tests.lab up`")
     key = json.loads(credentials.read_text(encoding="utf-8"))
-    return {
-        "AWS_ENDPOINT_URL": ENDPOINT,
-        "AWS_ACCESS_KEY_ID": key["access_key_id"],
-        "AWS_SECRET_ACCESS_KEY": key["secret_access_key"],
-        "AWS_REGION": settings.AWS_REGION,
-        "AWS_DEFAULT_REGION": settings.AWS_REGION,
-    }
+    return {**place, "AWS_ACCESS_KEY_ID": key["access_key_id"], "AWS_SECRET_ACCESS_KEY": key["secret_access_key"]}
 
 
 def client(service: str, credentials: Path) -> Any:

@@ -24,11 +24,6 @@ def admin(service: str) -> Any:
     return aws.admin(service)
 
 
-def environment() -> dict[str, str]:
-    """AWS variables of the least-privilege operator, for a normal shell on the host."""
-    return aws.environment(aws.operator_file())
-
-
 def records() -> dict[str, str]:
     """Host names of AWS services and their addresses inside the lab, ``*.`` for any name below."""
     zone = f"{settings.AWS_REGION}.amazonaws.com"
@@ -73,7 +68,7 @@ def down() -> None:
     processes.stop(f"{FORWARD}-out")
     processes.stop(DAEMON)
     database.clear()
-    for file in (aws.administrator_file(), aws.operator_file(), aws.unix_socket()):
+    for file in (*aws.folder().glob("*.json"), aws.unix_socket()):
         file.unlink(missing_ok=True)
 
 

@@ -208,6 +208,7 @@ def remove_instance(identifier: str) -> None:
 
 def _remove_files(instance: DatabaseInstance) -> None:
     processes.stop(_holder(instance.identifier))
+    processes.stop(_locker(instance.identifier))
     postgres.remove(instance.daemon, instance.folder)
     if network.exists():
         network.remove_address(instance.address)
@@ -332,9 +333,35 @@ def release(identifier: str) -> None:
     processes.stop(_holder(identifier))
 
 
+def _locker(identifier: str) -> str:
+    return f"lock-{identifier}"
+
+
+def lock_table(identifier: str, table: str) -> None:
+    """Let ``reporting`` lock a table in a transaction that it leaves open and idle; returns when it is locked."""
+    instance = get(identifier)
+    sql(identifier, f"GRANT ALL ON {table} TO {OTHER_ROLE}")
+    processes.start(_locker(identifier), [sys.executable, "-m", "tests.lab.table_lock", identifier, table])
+    locked = (
+        "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        " WHERE granted AND mode = 'AccessExclusiveLock' AND application_name = 'nightly-report'"
+    )
+    deadline = time.monotonic() + 20
+    while not sql(identifier, locked, instance.database)[0][0]:
+        if time.monotonic() > deadline or not processes.alive(_locker(identifier)):
+            raise LabError(f"the table {table} of {identifier} could not be locked")
+        time.sleep(0.1)
+
+
+def unlock_tables(identifier: str) -> None:
+    """End the session of ``lock_table``; what ``reporting`` was granted for it may stay."""
+    processes.stop(_locker(identifier))
+
+
 def normal(identifier: str) -> None:
     """End every state of this module but a stopped process."""
     release(identifier)
+    unlock_tables(identifier)
     slow(identifier, 0)
     refuse(identifier, on=False)
     drop(identifier, on=False)

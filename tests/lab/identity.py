@@ -17,7 +17,6 @@ from tests.lab import aws, settings
 
 ISSUER = f"kubernetes.default.svc.{settings.CLUSTER_DOMAIN}"
 AUDIENCE = "sts.amazonaws.com"
-OPERATOR = "mlflow-runbook-operator"
 SERVER_POLICY = "mlflow-s3"
 PREFIX = "mlops-platform-dev"
 VPC_NETWORKS = ("10.90.0.0/16", "10.91.0.0/16")
@@ -74,17 +73,26 @@ def create_account() -> None:
         Url=f"https://{ISSUER}", ClientIDList=[AUDIENCE], ThumbprintList=["0" * 40]
     )
     _create_shared_network()
-    _create_operator()
+    create_operator(aws.OPERATOR)
 
 
-def _create_operator() -> None:
+def create_operator(user: str, *, allowed: bool = True) -> None:
+    """Create the IAM user of an operator with an access key, unless it is there; ``allowed`` gives it its actions."""
+    if aws.operator_file(user).exists():
+        return
     iam = aws.admin("iam")
-    iam.create_user(UserName=OPERATOR)
-    document = policy({"Action": list(OPERATOR_ACTIONS), "Resource": "*"})
-    iam.put_user_policy(UserName=OPERATOR, PolicyName="diagnose", PolicyDocument=document)
-    key = iam.create_access_key(UserName=OPERATOR)["AccessKey"]
+    iam.create_user(UserName=user)
+    if allowed:
+        document = policy({"Action": list(OPERATOR_ACTIONS), "Resource": "*"})
+        iam.put_user_policy(UserName=user, PolicyName="diagnose", PolicyDocument=document)
+    key = iam.create_access_key(UserName=user)["AccessKey"]
     content = {"access_key_id": key["AccessKeyId"], "secret_access_key": key["SecretAccessKey"]}
-    settings.write_text(aws.operator_file(), json.dumps(content), mode=0o600)
+    settings.write_text(aws.operator_file(user), json.dumps(content), mode=0o600)
+
+
+def operator_arn(user: str) -> str:
+    """ARN of an operator's IAM user."""
+    return f"arn:aws:iam::{settings.AWS_ACCOUNT_ID}:user/{user}"
 
 
 def _create_shared_network() -> None:

@@ -184,16 +184,21 @@ def pod_log(
     since_seconds: int | None = None,
     tail: int | None = None,
 ) -> str:
-    """A pod's log."""
+    """A pod's log; empty when the pod is gone, as one may be that was just listed."""
     options: dict[str, Any] = {"container": container, "since_seconds": since_seconds, "tail_lines": tail}
-    response = client.CoreV1Api(admin_client()).read_namespaced_pod_log(
-        pod,
-        namespace,
-        previous=previous,
-        _request_timeout=REQUEST_TIMEOUT,
-        _preload_content=False,  # the client would return the repr() of the bytes
-        **{key: value for key, value in options.items() if value is not None},
-    )
+    try:
+        response = client.CoreV1Api(admin_client()).read_namespaced_pod_log(
+            pod,
+            namespace,
+            previous=previous,
+            _request_timeout=REQUEST_TIMEOUT,
+            _preload_content=False,  # the client would return the repr() of the bytes
+            **{key: value for key, value in options.items() if value is not None},
+        )
+    except client.ApiException as error:
+        if error.status == 404:
+            return ""
+        raise
     return response.data.decode("utf-8", errors="replace")
 
 

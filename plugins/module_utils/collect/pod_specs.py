@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..core.discovery import Target, matches
+from ..core.discovery import Target
+from ..core.discovery_service import matches
 from ..core.evidence import EvidenceSet
 from .objects import PROBE_LABEL, TRACKING_URI
 

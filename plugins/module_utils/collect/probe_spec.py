@@ -10,6 +10,7 @@ import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..core.client_uri import DEFAULT_PORTS, ClientUri
 from ..core.discovery import Target
 from ..core.evidence import EvidenceSet
 from ..core.network_policy import directions
@@ -25,6 +26,7 @@ PATIENCE = {SEARCH: 35.0, REGISTRY: 35.0, ARTIFACTS: 12.0}
 HTTP_SECONDS = 5.0
 CLIENT_SECONDS = 12.0
 """Enough to say that a client hangs, when the longer patience is had from inside the pod."""
+MOST_URIS = 5
 POLICY_SETTLE_SECONDS = 15.0
 """Enforcers of network policies reach a new pod late; within this time a refusal proves nothing."""
 PROBE_SECONDS = 40.0
@@ -95,11 +97,13 @@ def service_address(target: Target, client: Mapping[str, Any] | None) -> str:
         for entry in container["env"]:
             try:
                 parts = urllib.parse.urlsplit(str(entry.get("value", "")))
-                port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+                port = parts.port or DEFAULT_PORTS.get(parts.scheme)
             except ValueError:
                 continue
             host = parts.hostname or ""
-            if f"{host}.".startswith(f"{target.service}.{target.namespace}.") and port == target.service_port:
+            secure = parts.scheme == "https" and port != DEFAULT_PORTS["https"]  # more likely the client's mistake
+            ours = f"{host}.".startswith(f"{target.service}.{target.namespace}.")
+            if ours and port == target.service_port and not secure:
                 return f"{parts.scheme}://{host}:{port}"
     return usual
 
@@ -114,6 +118,7 @@ def blank(settings: Settings, secrets: Iterable[str], seconds: float) -> dict[st
         "storage": None,
         "settle_seconds": 0.0,
         "targets": [],
+        "clients": [],
     }
 
 
@@ -169,6 +174,7 @@ def source_spec(
     *,
     settle_seconds: float,
     patient: bool,
+    uris: Iterable[ClientUri] = (),
 ) -> dict[str, Any]:
     """Ask what a client experiences on its way through the Service and to each ready pod.
 
@@ -180,9 +186,14 @@ def source_spec(
         seconds: time limit.
         settle_seconds: how long a refused connection is tried again.
         patient: whether nothing else waits for the server's slowest answer.
+        uris: tracking URIs of live clients, tried as they are.
     """
     spec = blank(settings, (), seconds)
     headers = authorization(settings)
+    spec["clients"] = [
+        {"subject": uri.text, "url": uri.text + SEARCH, "headers": headers, "seconds": CLIENT_SECONDS}
+        for uri in [uri for uri in uris if uri.scheme][:MOST_URIS]
+    ]
     if target.service and target.service_port:
         base = service_address(target, client)
         host = urllib.parse.urlsplit(base).hostname or ""

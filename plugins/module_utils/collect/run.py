@@ -14,6 +14,7 @@ from typing import Any
 from ..clients.aws import CloudReader
 from ..clients.calls import CallFailed, Deadline
 from ..clients.kubernetes import ClusterReader
+from ..core.client_uri import distinct
 from ..core.discovery import Discovery, Target, discover
 from ..core.evidence import API, DEBUG_COPY, POD, EvidenceSet, source_place
 from ..core.redaction import Redactor
@@ -178,6 +179,7 @@ class Collection:
             self.deadline.left(),
             settle_seconds=probe_spec.POLICY_SETTLE_SECONDS if policies else 0.0,
             patient=not entered,
+            uris=distinct(self._client_pods(namespace), target),
         )
 
     def _server_jobs(self, target: Target, pods: list[dict[str, Any]], runner: ProbeRunner) -> list[Job]:

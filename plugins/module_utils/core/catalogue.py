@@ -41,8 +41,21 @@ class Kind:
 
 PODS = ("pods.crash_looping", "pods.restarted", "pods.not_ready", "pods.probe_failing", "pods.init_failing")
 KILLED = "pods.liveness_too_tight"
-SERVING = (*PODS, KILLED, "service.no_endpoints", "service.unreachable", "web_server.not_answering", "logs.server_stopped")
-API = ("web_server.api_failing", "database.pool_exhausted", "logs.worker_timeout", "web_server.worker_timeout")
+SERVING = (
+    *PODS,
+    KILLED,
+    "service.no_endpoints",
+    "service.unreachable",
+    "web_server.not_answering",
+    "logs.server_stopped",
+)
+API = (
+    "web_server.api_failing",
+    "web_server.registry_failing",
+    "database.pool_exhausted",
+    "logs.worker_timeout",
+    "web_server.worker_timeout",
+)
 NO_DATABASE = ("database.connect_timeout", "logs.database_timeout", "logs.database_unreachable", *API, *SERVING)
 REFUSED = (
     "database.connect_refused",
@@ -133,6 +146,12 @@ KINDS = (
          ("restart: the pods are well, the Service leads to another port",), ("S-02",)),
     Kind("service.ingress_backend_wrong", CAUSE, "high", ML, ("service.ingress_failing",),
          ("correct the backend of ingress/{ingress}: {reason}",), (), ("I-02", "I-03")),
+    Kind("service.client_port_wrong", CAUSE, "medium", ML, (), ("set MLFLOW_TRACKING_URI of {client} to {uri}",),
+         ("restart: the server is well, the client asks at the wrong place",), ("C-03",)),
+    Kind("service.client_scheme_wrong", CAUSE, "medium", ML, (), ("set MLFLOW_TRACKING_URI of {client} to {uri}",),
+         ("restart: the server is well, the client asks at the wrong place",), ("C-02", "C-04")),
+    Kind("service.client_path_wrong", CAUSE, "medium", ML, (), ("set MLFLOW_TRACKING_URI of {client} to {uri}",),
+         ("restart: the server is well, the client asks at the wrong place",), ("C-05",)),
     Kind("service.no_endpoints", SYMPTOM, "high", ML, ("service.unreachable",)),
     Kind("service.unreachable", SYMPTOM, "high", NET),
     Kind("service.ingress_failing", SYMPTOM, "high", NET),
@@ -285,6 +304,7 @@ KINDS = (
          (*API, KILLED, *PODS, "web_server.not_answering", "service.no_endpoints", "service.unreachable"), ("look at slow calls first, then at --timeout and --workers",), (), ("W-01",)),
     Kind("web_server.artifact_disk_full", CAUSE, "high", ML, ARTIFACTS, ("free or enlarge the pod's temporary folder",), (), ("A-16",)),
     Kind("web_server.api_failing", SYMPTOM, "critical", ML, ("service.unreachable",)),
+    Kind("web_server.registry_failing", SYMPTOM, "high", ML),
     Kind("web_server.not_answering", SYMPTOM, "critical", ML, (*PODS, "service.unreachable", "service.no_endpoints")),
     Kind("web_server.root_not_found", SYMPTOM, "medium", ML),
     # latency

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .discovery_service import find_service
+from .discovery_stores import find_artifacts, find_backend, find_instance, find_region, find_role, remarks
 from .evidence import EvidenceSet
-from .server_command import ServerCommand, read_command, split_database_uri
+from .server_command import ServerCommand, read_command
 from .settings import Settings
 
 SERVER_SCORE = 10
@@ -22,9 +24,6 @@ PORT_SCORE = 1
 LEAST_SCORE = 5
 IMAGE = re.compile(r"(^|/)mlflow")
 VERSION = re.compile(r"(?:^|[^\d])v?(\d+\.\d+\.\d+)")
-RDS_HOST = re.compile(
-    r"^(?P<id>[^.]+)\.(?P<shared>cluster-|proxy-)?[^.]+\.(?P<region>[a-z0-9-]+)\.rds\.amazonaws\.com$"
-)
 OTHER_COMPONENTS = frozenset({"run", "gc", "migration", "model", "gateway"})
 DEFAULT_PORT = 5000
 
@@ -33,7 +32,8 @@ DEFAULT_PORT = 5000
 class Target:
     """One MLflow server and the names of everything that it depends on.
 
-    ``found`` says for each field where its value was found; an unknown name is an empty text.
+    ``found`` says for each field where its value was found; an unknown name is an empty text. ``artifact_endpoint`` is
+    that of an S3-compatible store, empty for AWS; ``remarks`` say which parts cannot be judged.
     """
 
     name: str
@@ -56,12 +56,14 @@ class Target:
     bucket: str = ""
     artifact_prefix: str = ""
     artifacts_proxied: bool = True
+    artifact_endpoint: str = ""
     service_account: str = "default"
     role_arn: str = ""
     role_name: str = ""
     region: str = ""
     db_instance_identifier: str = ""
     mlflow_version: str = ""
+    remarks: tuple[str, ...] = ()
     found: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -103,11 +105,6 @@ def workload_score(workload: Mapping[str, Any], commands: Mapping[str, ServerCom
     if labels.get("app.kubernetes.io/name") == "mlflow" or str(labels.get("app", "")).startswith("mlflow"):
         score += LABEL_SCORE
     return score
-
-
-def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
-    """Tell whether equality based selector terms all hold; an empty selector matches nothing here."""
-    return bool(selector) and all(labels.get(key) == value for key, value in selector.items())
 
 
 def commands_of(workload: Mapping[str, Any], evidence: EvidenceSet) -> dict[str, ServerCommand]:
@@ -195,10 +192,10 @@ def describe(
     port = server_port(container, command)
     service, service_port = find_service(workload, port, evidence, settings)
     found["service"] = "mlflow_service" if settings.service else "selector of the Service" if service else ""
-    backend = find_backend(command, evidence, found)
-    bucket, prefix, proxied = find_artifacts(command, settings, found)
-    role_arn = find_role(pod_spec.get("serviceAccountName", "default"), evidence, found)
-    identifier, region = find_instance(backend, command, settings, found)
+    backend = find_backend(command, evidence, settings, found)
+    artifacts = find_artifacts(command, settings, found)
+    role_arn = find_role(pod_spec.get("serviceAccountName", "default"), evidence, settings, found)
+    identifier = find_instance(backend, settings, found)
     return Target(
         name=workload["metadata"]["name"],
         namespace=settings.namespace,
@@ -227,16 +224,18 @@ def describe(
                 | env_from(container, "configMapRef")
             )
         ),
-        bucket=bucket,
-        artifact_prefix=prefix,
-        artifacts_proxied=proxied,
+        bucket=artifacts.bucket,
+        artifact_prefix=artifacts.prefix,
+        artifacts_proxied=artifacts.proxied,
+        artifact_endpoint=artifacts.endpoint,
         service_account=pod_spec.get("serviceAccountName", "default"),
         role_arn=role_arn,
         role_name=role_arn.rsplit("/", 1)[-1] if role_arn else "",
-        region=region,
+        region=find_region(backend, command, settings, found),
         db_instance_identifier=identifier,
         mlflow_version=find_version(container.get("image", ""), evidence),
-        found=found,
+        remarks=remarks(backend, artifacts),
+        found={name: where for name, where in found.items() if where},
     )
 
 
@@ -250,151 +249,6 @@ def server_port(container: Mapping[str, Any], command: ServerCommand) -> int:
         return int(text)
     ports = container.get("ports") or []
     return ports[0]["containerPort"] if ports and not command.is_server else DEFAULT_PORT
-
-
-def find_service(
-    workload: Mapping[str, Any], port: int, evidence: EvidenceSet, settings: Settings
-) -> tuple[str, int | None]:
-    """Return the Service by name, by selector, or (when a selector may be broken) by name or port likeness."""
-    services = [
-        item
-        for item in evidence.objects("kubernetes.services", settings.namespace)
-        if item["spec"].get("type") != "ExternalName"
-    ]
-    labels = workload["spec"]["template"]["metadata"].get("labels", {})
-    if settings.service:
-        chosen = [item for item in services if item["metadata"]["name"] == settings.service]
-        if not chosen:
-            return settings.service, None
-    else:
-        chosen = [item for item in services if matches(item["spec"].get("selector") or {}, labels)] or orphans(
-            workload, services, evidence, port
-        )
-    if not chosen:
-        return "", None
-    service = min(chosen, key=lambda item: service_rank(item, workload, port))
-    ports = service["spec"].get("ports") or []
-    best = next((item for item in ports if targets(item, port, workload)), ports[0] if ports else None)
-    return service["metadata"]["name"], best["port"] if best else None
-
-
-def targets(service_port: Mapping[str, Any], port: int, workload: Mapping[str, Any]) -> bool:
-    """Tell whether a Service port leads to the given container port, by number or by name."""
-    target = service_port.get("targetPort", service_port["port"])
-    if isinstance(target, int) or str(target).isdigit():
-        return int(target) == port
-    return any(
-        item.get("name") == target and item.get("containerPort") == port
-        for container in workload["spec"]["template"]["spec"]["containers"]
-        for item in container.get("ports") or []
-    )
-
-
-def service_rank(service: Mapping[str, Any], workload: Mapping[str, Any], port: int) -> tuple[int, int, int, str]:
-    name = service["metadata"]["name"]
-    ports = service["spec"].get("ports") or []
-    return (
-        0 if any(targets(item, port, workload) for item in ports) else 1,
-        1 if service["spec"].get("clusterIP") == "None" else 0,
-        0 if name == workload["metadata"]["name"] else 1,
-        name,
-    )
-
-
-def orphans(
-    workload: Mapping[str, Any], services: list[dict[str, Any]], evidence: EvidenceSet, port: int
-) -> list[dict[str, Any]]:
-    """Services that select no workload of the namespace and look as if they were meant for this one."""
-    others = [
-        item["spec"]["template"]["metadata"].get("labels", {}) for item in evidence.objects("kubernetes.deployments")
-    ]
-    name = workload["metadata"]["name"]
-    stem = re.sub(r"-(deployment|server|tracking)$", "", name)
-    lonely = [
-        item
-        for item in services
-        if item["spec"].get("selector") and not any(matches(item["spec"]["selector"], labels) for labels in others)
-    ]
-    return [item for item in lonely if stem in item["metadata"]["name"] or item["metadata"]["name"] in name] or [
-        item for item in lonely if any(targets(entry, port, workload) for entry in item["spec"].get("ports") or [])
-    ]
-
-
-def secret_uri(evidence: EvidenceSet, name: str, key: str) -> dict[str, Any] | None:
-    for secret in evidence.objects("kubernetes.secrets"):
-        if secret["metadata"]["name"] == name:
-            return ((secret.get("keys") or {}).get(key) or {}).get("uri")
-    return None
-
-
-def find_backend(command: ServerCommand, evidence: EvidenceSet, found: dict[str, str]) -> dict[str, Any]:
-    """Return host, port, user and database of the backend store, and the Secret key that its URI comes from."""
-    reference = command.reference("backend-store-uri")
-    uri = command.setting("backend-store-uri")
-    backend = {**split_database_uri(uri), "env": "", "secret": "", "key": ""}
-    found["backend"] = "pod template"
-    if reference is not None:
-        variable, origin = reference
-        backend |= {"env": variable, "secret": origin.name if origin.kind == "Secret" else "", "key": origin.key}
-        known = secret_uri(evidence, origin.name, origin.key)
-        if known:
-            backend |= {key: known.get(key) or backend[key] for key in ("scheme", "host", "port", "user", "database")}
-            found["backend"] = f"secret/{origin.name} key {origin.key}"
-    if not backend["host"]:
-        backend |= {key: value for key, value in libpq(command).items() if value}
-    seen = evidence.value("probe.environment", default={}).get("backend") or {}
-    if not backend["host"] and seen.get("host"):
-        backend |= {key: seen.get(key) for key in ("scheme", "host", "port", "user", "database")}
-        found["backend"] = "environment of the running pod"
-    return backend
-
-
-def libpq(command: ServerCommand) -> dict[str, Any]:
-    environment = command.environment
-    return {
-        "host": environment.get("PGHOST", ""),
-        "port": int(environment["PGPORT"]) if environment.get("PGPORT", "").isdigit() else None,
-        "user": environment.get("PGUSER", ""),
-        "database": environment.get("PGDATABASE", ""),
-    }
-
-
-def find_artifacts(command: ServerCommand, settings: Settings, found: dict[str, str]) -> tuple[str, str, bool]:
-    destination = command.setting("artifacts-destination") or command.setting("default-artifact-root")
-    proxied = (
-        "no-serve-artifacts" not in command.options
-        and command.environment.get("MLFLOW_SERVE_ARTIFACTS", "true").lower() != "false"
-    )
-    bucket, prefix = "", ""
-    if destination.startswith("s3://"):
-        bucket, _, prefix = destination[len("s3://") :].partition("/")
-        found["bucket"] = "pod template"
-    if settings.artifact_bucket:
-        bucket, found["bucket"] = settings.artifact_bucket, "mlflow_artifact_bucket"
-    return bucket, prefix, proxied
-
-
-def find_role(service_account: str, evidence: EvidenceSet, found: dict[str, str]) -> str:
-    for item in evidence.objects("kubernetes.serviceaccounts"):
-        if item["metadata"]["name"] == service_account:
-            arn = item["metadata"].get("annotations", {}).get("eks.amazonaws.com/role-arn", "")
-            found["role_arn"] = f"annotation of serviceaccount/{service_account}" if arn else ""
-            return arn
-    return ""
-
-
-def find_instance(
-    backend: Mapping[str, Any], command: ServerCommand, settings: Settings, found: dict[str, str]
-) -> tuple[str, str]:
-    """Return the RDS identifier (empty when the host is no instance's, but a cluster's or a proxy's) and the region."""
-    match = RDS_HOST.match(backend.get("host") or "")
-    identifier = match["id"] if match and not match["shared"] else ""
-    found["db_instance_identifier"] = "host of the backend store URI" if identifier else ""
-    if settings.db_instance_identifier:
-        identifier, found["db_instance_identifier"] = settings.db_instance_identifier, "mlflow_db_instance_identifier"
-    region = str(settings.aws.get("region") or "") or (match["region"] if match else "")
-    region = region or command.environment.get("AWS_REGION") or command.environment.get("AWS_DEFAULT_REGION") or ""
-    return identifier, region
 
 
 def find_version(image: str, evidence: EvidenceSet) -> str:

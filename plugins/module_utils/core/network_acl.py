@@ -1,7 +1,7 @@
 # Copyright: mlops.mlflow_runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which packets a network ACL lets pass: rules in order of their numbers, each way by itself (Amazon VPC user guide)."""
+"""Which packets a network ACL lets pass: rules by their numbers, each way by itself (Amazon VPC user guide)."""
 
 from __future__ import annotations
 

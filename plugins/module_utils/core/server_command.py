@@ -39,6 +39,8 @@ ENVIRONMENT_NAMES = {
     "uvicorn-opts": "MLFLOW_UVICORN_OPTS",
 }
 """Command line option and its environment variable, read in MLflow 3.17.2 (field guide section 2.2)."""
+DATABASE_PORTS = {"postgres": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433}
+"""Beginning of a store URI's scheme and the port that its driver takes by itself."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,8 @@ def read_command(
         ),
         0,
     )
+    if not start and not container.get("command") and words[:1] in (["server"], ["ui"]):
+        start = 1  # the image's entry point is mlflow
     literal, references = environment_of(container, config_maps or {}, secret_keys or {})
     return ServerCommand(start > 0, options_of(words[start:]) if start else {}, literal, references)
 
@@ -205,9 +209,10 @@ def split_database_uri(uri: str) -> dict[str, Any]:
     except ValueError:
         return {"scheme": uri.partition(":")[0], "host": "", "port": None, "user": "", "database": ""}
     host = parts.hostname or ""
-    default_port = 5432 if parts.scheme.startswith("postgres") else None
+    default_port = next((port for name, port in DATABASE_PORTS.items() if parts.scheme.startswith(name)), None)
+    is_path = uri.startswith((".", "/")) or parts.scheme == "file"
     return {
-        "scheme": parts.scheme,
+        "scheme": "file" if is_path else parts.scheme,
         "host": "" if "$" in host else host,
         "port": port or default_port,
         "user": "" if "$" in (parts.username or "") else parts.username or "",

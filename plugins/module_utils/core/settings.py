@@ -39,7 +39,10 @@ def default_report_dir(environment: Mapping[str, str] = os.environ) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """The converted variables; each field is the variable of the same name with the prefix ``mlflow_``."""
+    """The converted variables; each field is the variable of the same name with the prefix ``mlflow_``.
+
+    ``outputs`` is what the file ``terraform_outputs`` names: field to value and output (see ``core.terraform``).
+    """
 
     namespace: str = ""
     label_selectors: tuple[str, ...] = ()
@@ -47,6 +50,8 @@ class Settings:
     service: str = ""
     db_instance_identifier: str = ""
     artifact_bucket: str = ""
+    terraform_outputs: str = ""
+    outputs: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
     source_namespaces: tuple[str, ...] = ("argo",)
     sections: tuple[str, ...] = SECTIONS
     probe_pods: bool = True
@@ -78,7 +83,7 @@ RANGES = {
 TEXTS = tuple(
     name
     for name in Settings.__dataclass_fields__
-    if name not in (*LISTS, *BOOLEANS, *RANGES, "check_mode", "kubernetes", "aws")
+    if name not in (*LISTS, *BOOLEANS, *RANGES, "check_mode", "kubernetes", "aws", "outputs")
 )
 KNOWN = frozenset(PREFIX + name for name in (*LISTS, *BOOLEANS, *RANGES, *TEXTS, *KUBERNETES_OPTIONS, *AWS_OPTIONS)) | {
     "mlflow_hosts",

@@ -56,11 +56,11 @@ SIGNATURES = (
     _signature("schema_old", "D-24", "logs.database_schema", r"Detected out-of-date database schema \(found version (?P<found>\w+), but expected (?P<expected>\w+)\)"),
     _signature("schema_unknown", "D-25", "logs.database_schema", r"Can't locate revision identified by '(?P<rev>\w+)'"),
     _signature("start_retry", "D-01", "logs.database_unreachable", r"Operation will be retried in (?P<s>[\d.]+) seconds"),
-    _signature("uri_fallback", "G-03", "web_server.sqlite_fallback", r"Backend store URI not provided\. Using (?P<error>\S+)"),
+    _signature("uri_fallback", "G-03", "", r"Backend store URI not provided\. Using (?P<error>\S+)"),
     _signature("uri_filestore", "G-07", "web_server.options_invalid", r"(?P<error>The filesystem tracking backend .* is in maintenance mode)"),
     _signature("uri_scheme", "G-08", "web_server.options_invalid", r"(?P<error>got unsupported URI) '[^']+' for model registry"),
     _signature("uri_port", "G-05", "web_server.options_invalid", r"(?P<error>invalid literal for int\(\) with base 10)"),
-    _signature("port_env", "G-09", "web_server.options_invalid", r"(?P<error>Invalid value for '--port' / '-p': 'tcp://)"),
+    _signature("port_env", "G-09", "", r"(?P<error>Invalid value for '--port' / '-p': 'tcp://)"),
     _signature("opts_conflict", "G-10", "web_server.options_invalid", r"(?P<error>Cannot specify multiple server options)"),
     _signature("opts_unknown", "G-11", "web_server.options_invalid", r"Error: (?P<error>No such option:? '?--[\w-]+)"),
     _signature("opts_value", "G-09", "web_server.options_invalid", r"Error: (?P<error>Invalid value for '?--[\w-]+[^:]*)"),
@@ -83,8 +83,12 @@ SIGNATURES = (
     _signature("s3_nocred", "A-01", "logs.artifact_store_denied", r"NoCredentialsError: Unable to locate credentials"),
     _signature("s3_endpoint", "A-10", "logs.artifact_store_unreachable", r"EndpointConnectionError: Could not connect to the endpoint URL|botocore\.exceptions\.(?:Read|Connect)Timeout(?:Error)?: |botocore\.exceptions\.SSLError: "),
     _signature("s3_boto", "A-17", "artifact_store.driver_missing", r"No module named 'boto(?:3|core)'"),
+    _signature("module_missing", "W-04", "", r"(?P<error>(?:ModuleNotFoundError|ImportError): [^\n]{1,160})"),
+    _signature("cli_error", "G-10", "", r"^(?:Error|[\w./-]+: error): (?P<error>(?!Running the mlflow server)\S[^\n]{3,160})"),
 )
 
 # fmt: on
 ACCESS = re.compile(r"\"(?P<method>GET|POST|PUT|PATCH|DELETE) (?P<path>/\S*) HTTP/[\d.]+\" (?P<status>\d{3})")
 """Access line of uvicorn and of gunicorn's default format."""
+READY = re.compile(r"Application startup complete|Listening at: https?://")
+"""What uvicorn says when a worker can answer, and gunicorn when its port is open."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from .discovery import matches
+from .discovery_service import matches
 from .evidence import DEBUG_COPY, POD, Evidence
 from .findings import Context, parse_time
 

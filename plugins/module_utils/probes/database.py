@@ -30,25 +30,27 @@ SQLSTATES = (
 )
 """Texts of PostgreSQL's refusals; libpq hands no code on when a connection fails."""
 
-CLIENTS = "(backend_type = 'client backend' OR backend_type IS NULL AND datid IS NOT NULL AND usesysid IS NOT NULL)"
-"""Sessions of clients; of other users' ones an ordinary role sees neither kind nor state, only user and application."""
-
-COUNTS = f"""
-SELECT (SELECT count(*) FROM pg_stat_activity WHERE {CLIENTS})::int,
+COUNTS = """
+SELECT (SELECT count(*) FROM pg_stat_activity
+        WHERE backend_type = 'client backend'
+           OR backend_type IS NULL AND datid IS NOT NULL AND usesysid IS NOT NULL)::int,
        current_setting('max_connections')::int,
        current_setting('superuser_reserved_connections')::int
          + coalesce(nullif(current_setting('rds.rds_superuser_reserved_connections', true), ''), '0')::int
          + coalesce(nullif(current_setting('reserved_connections', true), ''), '0')::int
 """
+"""Of other users' sessions an ordinary role sees neither kind nor state, only database, user and application."""
+
 BASICS = """
 SELECT current_setting('transaction_read_only') = 'on', pg_is_in_recovery(), current_setting('server_version'),
        (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),
        (SELECT datconnlimit FROM pg_database WHERE datname = current_database()),
        (SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only')
 """
-CONNECTIONS = f"""
+CONNECTIONS = """
 SELECT usename, application_name, state, count(*)::int FROM pg_stat_activity
-WHERE {CLIENTS} AND pid <> pg_backend_pid() GROUP BY 1, 2, 3 ORDER BY 4 DESC LIMIT 40
+WHERE (backend_type = 'client backend' OR backend_type IS NULL AND datid IS NOT NULL AND usesysid IS NOT NULL)
+  AND pid <> pg_backend_pid() GROUP BY 1, 2, 3 ORDER BY 4 DESC LIMIT 40
 """
 BLOCKED = """
 SELECT waiter.pid, waiter.usename, waiter.application_name, extract(epoch FROM now() - waiter.query_start)::int,
@@ -63,16 +65,21 @@ FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND xact_start < now() - interval '30 seconds'
 ORDER BY 5 DESC LIMIT 20
 """
-TABLES = ("experiments", "runs", "metrics", "latest_metrics", "params", "tags", "registered_models", "model_versions")
-"""What logging a run and registering a model writes to, in every MLflow from 1.0 on."""
-
-CAN_WRITE = f"""
+CAN_WRITE = """
 SELECT lower(privilege) || '_' || relname, has_table_privilege(pg_class.oid, privilege)
        AND has_schema_privilege(relnamespace, 'USAGE')
 FROM pg_class, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) privilege
-WHERE relname IN {TABLES} AND relkind IN ('r', 'p')
+WHERE relname IN ('experiments', 'runs', 'metrics', 'latest_metrics', 'params', 'tags', 'registered_models',
+                  'model_versions') AND relkind IN ('r', 'p')
   AND relnamespace = (SELECT relnamespace FROM pg_class WHERE relname = 'alembic_version' AND relkind = 'r'
                       ORDER BY pg_table_is_visible(oid) DESC LIMIT 1)
+"""
+"""The tables that logging a run and registering a model write to, beside the one that records MLflow's schema."""
+
+MISSING_TABLES = """
+SELECT name FROM unnest(ARRAY['experiments', 'runs', 'metrics', 'latest_metrics', 'params', 'tags']) name
+WHERE EXISTS (SELECT FROM pg_class WHERE relname = 'alembic_version' AND relkind = 'r')
+  AND NOT EXISTS (SELECT FROM pg_class WHERE relname = name AND relkind IN ('r', 'p', 'v'))
 """
 DATABASE_SIZE = "SELECT pg_database_size(current_database())"
 ROUND_TRIPS = 3
@@ -195,6 +202,7 @@ def state_of(connection: Any) -> dict[str, Any]:
         parts.update(
             database_size=lambda: rows_of(connection, DATABASE_SIZE)[0][0],
             can_write=lambda: dict(rows_of(connection, CAN_WRITE)),
+            missing_tables=lambda: [row[0] for row in rows_of(connection, MISSING_TABLES)],
             blocked=lambda: blocked_sessions(rows_of(connection, BLOCKED)),
             long_transactions=lambda: named(
                 rows_of(connection, LONG_TRANSACTIONS), "pid", "user", "application", "state", "seconds"

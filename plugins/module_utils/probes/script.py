@@ -101,6 +101,8 @@ def run(wanted: dict[str, Any]) -> dict[str, Any]:
             jobs.append(storage_job(record, wanted["storage"], environment))
     for target in wanted["targets"]:
         jobs.append(reach_job(record, target))
+    for client in wanted["clients"]:
+        jobs.append(partial(web.probe_client, record, client))
 
     def enough() -> bool:
         late = time.monotonic() - begun > HANG_SECONDS

@@ -162,7 +162,7 @@ def canary(client: Any, bucket: str, key: str, extra: dict[str, Any]) -> dict[st
     """Put, get and delete one small object; the outcome is that of the first step that failed."""
     steps: tuple[tuple[str, Callable[[], object]], ...] = (
         ("put", lambda: client.put_object(Bucket=bucket, Key=key, Body=CANARY_CONTENT, **extra)),
-        ("get", lambda: client.get_object(Bucket=bucket, Key=key)["Body"].read()),
+        ("get", lambda: list(client.get_object(Bucket=bucket, Key=key)["Body"])),
         ("delete", lambda: client.delete_object(Bucket=bucket, Key=key)),
     )
     done: dict[str, str] = {}

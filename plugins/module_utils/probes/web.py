@@ -63,3 +63,8 @@ def probe(record: Record, item: dict[str, Any]) -> None:
         item["subject"],
         lambda: request(item["url"], item["host_header"], item["headers"], item["seconds"]),
     )
+
+
+def probe_client(record: Record, item: dict[str, Any]) -> None:
+    """Ask at a live client's own address, whatever is wrong with it: ``url``, ``headers`` and ``seconds``."""
+    record.measure("probe.client", item["subject"], lambda: request(item["url"], "", item["headers"], item["seconds"]))

@@ -139,7 +139,7 @@ def trust(context: Context, result: SectionResult) -> None:
     if not context.target.role_name or not (denied or logged):
         return
     role = context.evidence.first("aws.role", CLOUD, context.target.role_name)
-    if role is None or outdated(context) and not refused(of_new_pod(context, "probe.sts")):
+    if role is None or (outdated(context) and not refused(of_new_pod(context, "probe.sts"))):
         return
     behaviour = [*denied, *logged]
     if role.state is State.ABSENT:

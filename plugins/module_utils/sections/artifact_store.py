@@ -164,12 +164,8 @@ def endpoint(context: Context, result: SectionResult) -> None:
         return
     outcome = result_of(failing[0])
     at_amazon = seen is not None and seen.seen and elsewhere(context)
-    if (
-        outcome == "invalid"
-        or outcome == "not_found"
-        and not failing[0].value.get("operation")
-        or (at_amazon and outcome in (*LOST, "error"))
-    ):
+    unknown_host = outcome == "not_found" and not failing[0].value.get("operation")
+    if outcome == "invalid" or unknown_host or (at_amazon and outcome in (*LOST, "error")):
         why = f"; bucket {context.target.bucket} is Amazon's and needs none" if at_amazon else ""
         error = str(failing[0].value.get("error", ""))[:160]
         summary = f"MLFLOW_S3_ENDPOINT_URL is {url}, where no S3 answers ({error}){why}"

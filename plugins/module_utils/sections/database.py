@@ -11,6 +11,7 @@ from typing import Any
 from ..core.evidence import CLOUD, Evidence, State
 from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, keys
 from ..core.workload import probes_from_server, result_of
+from .database_content import query, schema
 from .database_facts import (
     STILL_SERVING,
     attempts,
@@ -21,7 +22,6 @@ from .database_facts import (
     logins,
     origin,
 )
-from .database_content import query, schema
 from .database_session import login
 from .database_transport import transport
 

@@ -31,6 +31,7 @@ def query(context: Context, result: SectionResult) -> None:
         crowded(context, item, result)
         read_only(context, item, result)
         privileges(context, item, result)
+        objects(context, item, result)
         blocking(context, item, result)
 
 
@@ -73,6 +74,26 @@ def privileges(context: Context, item: Evidence, result: SectionResult) -> None:
             configured=True,
             measured=True,
             facts=facts_of(context, missing=missing),
+        )
+    )
+
+
+def objects(context: Context, item: Evidence, result: SectionResult) -> None:
+    """Find tables that the recorded revision has and the database has not, as after a partial restore."""
+    missing = ", ".join(item.value.get("missing_tables") or [])
+    recorded = any(seen.value.get("revision") for seen in probes_from_server(context, "probe.schema"))
+    if not missing or not recorded:
+        return
+    result.findings.append(
+        Finding(
+            "database.objects_missing",
+            database_object(context),
+            f"the database has a schema of MLflow without {missing}",
+            (item.key,),
+            flow=TO_DATABASE,
+            configured=True,
+            measured=True,
+            facts=facts_of(context, error=f"table {missing} is missing"),
         )
     )
 

@@ -34,7 +34,7 @@ def network_acls(context: Context, instance: Mapping[str, Any], tried: list[Evid
         if not subnets or any(row.get("SubnetId") in subnets for row in acl.get("Associations") or [])
     ]
     addresses = client_addresses(context)
-    found = [reason for acl in acls for address in addresses if (reason := closed(acl, address, port))]
+    found = [seen for acl in acls for address in addresses if (seen := closed(acl, address, port))]
     if len(found) < len(acls) * len(addresses) or not found:
         if acls and addresses:
             result.rule_out("database.network_acl_closed", evidence)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core.evidence import API, CLOUD, DEBUG_COPY, POD, Evidence
 from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, keys
-from ..core.workload import probes_from_server, ready_pods, result_of
+from ..core.workload import ready_pods, result_of
 from .database_facts import database_object, facts_of, logins, origin, place
 
 LOGIN_ERRORS = (
@@ -44,8 +44,8 @@ LOGIN_ERRORS = (
 )
 """PostgreSQL and libpq texts (field guide section 9, measured with PostgreSQL 15).
 
-The refusals of an unencrypted attempt come last: with ``sslmode=prefer``, libpq's default, each refusal of the encrypted
-attempt is followed by one of those.
+The refusals of an unencrypted attempt come last: with ``sslmode=prefer``, libpq's default, each refusal of the
+encrypted attempt is followed by one of those.
 """
 
 OF_THE_SERVER = frozenset(

@@ -7,12 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from ..core.evidence import API, Evidence
 from ..core.findings import SERVER, TO_DATABASE, TO_OBJECT_STORAGE, Context, Finding, SectionResult, parse_time
 from ..core.signatures import ACCESS, SIGNATURES, Signature
-from ..core.workload import current_pods, is_ready, probes_from_server, result_of, server_pods
+from ..core.workload import (
+    RECENT,
+    container_statuses,
+    current_pods,
+    is_ready,
+    probes_from_server,
+    result_of,
+    server_pods,
+)
 
 WINDOW = timedelta(minutes=15)
 """Errors older than this belong to another incident unless the container that wrote them ended."""
@@ -47,25 +56,45 @@ def analyze(context: Context) -> SectionResult:
     return result
 
 
-def relevant_logs(context: Context) -> Iterator[tuple[Evidence, bool]]:
-    """Yield the logs of the server's containers, and whether the container ended."""
+def relevant_logs(context: Context) -> Iterator[tuple[Evidence, datetime]]:
+    """Yield the logs of the server's containers, and the moment from which their lines count."""
     pods = {pod["metadata"]["name"]: pod for pod in [*current_pods(context), *server_pods(context)]}
     for item in context.evidence.all("kubernetes.pod_log", API):
-        pod_name, _, rest = item.subject.partition("/")
+        pod_name, container, run = (*item.subject.split("/"), "", "")[:3]
         pod = pods.get(pod_name)
-        if not item.seen or pod is None:
+        if not item.seen or pod is None or (run == "previous" and is_ready(pod)):
             continue
-        previous = rest.endswith("/previous")
-        if previous and is_ready(pod):
-            continue
-        yield item, previous or not is_ready(pod)
+        times = [parse_time(line["at"]) for line in item.value["lines"] if line.get("at")]
+        last = max(times, default=context.now)
+        if is_ready(pod):
+            yield item, context.now - WINDOW
+        elif run == "current" and is_running(pod, container):
+            yield item, min(context.now, not_ready_since(pod) or last) - WINDOW
+        elif context.now - last <= RECENT:
+            yield item, last - WINDOW
+
+
+def is_running(pod: Mapping[str, Any], container: str) -> bool:
+    return any(
+        status["name"] == container and "running" in (status.get("state") or {})
+        for status, _ in container_statuses(pod)
+    )
+
+
+def not_ready_since(pod: Mapping[str, Any]) -> datetime | None:
+    moments = [
+        item.get("lastTransitionTime")
+        for item in pod.get("status", {}).get("conditions") or []
+        if item["type"] == "Ready" and item["status"] != "True"
+    ]
+    return next((parse_time(moment) for moment in moments if moment), None)
 
 
 def matches(context: Context) -> Iterator[Match]:
     """Yield each line that bears a signature and lies within its window."""
-    for item, ended in relevant_logs(context):
+    for item, horizon in relevant_logs(context):
         for line in item.value["lines"]:
-            if not ended and not within(line.get("at", ""), context):
+            if line.get("at") and parse_time(line["at"]) < horizon:
                 continue
             for signature in SIGNATURES:
                 found = signature.pattern.search(line["text"])
@@ -74,10 +103,6 @@ def matches(context: Context) -> Iterator[Match]:
                         signature, item, line.get("at", ""), line["text"][found.start() :][:EXCERPT], found.groupdict()
                     )
                     break
-
-
-def within(moment: str, context: Context) -> bool:
-    return not moment or context.now - parse_time(moment) <= WINDOW
 
 
 def matches_in_logs(context: Context, identifier: str) -> list[Evidence]:
@@ -100,7 +125,7 @@ def recovered(context: Context, match: Match) -> bool:
         )
     if match.signature.id in ("s3_error", "s3_nocred", "sts_error", "s3_endpoint"):
         return later_success(context, match)
-    if identifier in ("logs.worker_timeout", "logs.worker_died"):
+    if match.signature.id in ("gu_timeout", "gu_sigkill", "gu_boot", "uv_died"):
         return later_api_success(context, match)
     if identifier == "logs.host_rejected":
         return host_unimportant(context, match)
@@ -173,10 +198,23 @@ def finding_of(context: Context, identifier: str, group: list[Match]) -> Finding
 
 
 def stands_alone(context: Context, group: list[Match]) -> bool:
-    """A line may name a cause only where no probe can: the server does not come up, or says so itself."""
-    if group[0].signature.id in ("uri_fallback", "s3_boto", "tmp_full"):
+    """A line may name a cause only where no probe can: MLflow does not come up, or says so itself."""
+    if group[0].signature.id in ("s3_boto", "tmp_full"):
         return True
-    return not any(is_ready(pod) for pod in current_pods(context))
+    if any(is_ready(pod) for pod in current_pods(context)):
+        return False
+    return any(own_log(context, match) for match in group)
+
+
+def own_log(context: Context, match: Match) -> bool:
+    """Tell whether a line stands in a log of MLflow's own container, or of one that has to end before it."""
+    pod_name, container, _ = match.evidence.subject.split("/")
+    return any(
+        status["name"] == container and (init or container == context.target.container)
+        for pod in current_pods(context)
+        if pod["metadata"]["name"] == pod_name
+        for status, init in container_statuses(pod)
+    )
 
 
 def api_successes(context: Context) -> list[tuple[str, str]]:

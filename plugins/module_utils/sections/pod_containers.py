@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..core.evidence import API
+from ..core.evidence import API, Evidence
 from ..core.findings import Context, Finding, SectionResult, keys
-from ..core.workload import container_spec, is_recent, last_end
+from ..core.workload import container_spec, container_statuses, is_recent, last_end
 
 IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 IMAGE_ERRORS = (
@@ -33,9 +33,14 @@ IMAGE_ERRORS = (
 """Texts of containerd and the kubelet (Kubernetes documentation, Images; field guide K-04 and K-05)."""
 
 MISSING_OBJECT = re.compile(
-    r"(?P<kind>secret|configmap) \"(?P<name>[^\"]+)\" not found"
+    r"(?P<kind>secret|configmap|serviceaccount) \"(?P<name>[^\"]+)\" not found"
     r"|couldn't find key (?P<key>\S+) in (?P<kind2>Secret|ConfigMap) (?:[^/\s]+/)?(?P<name2>[\w.-]+)"
 )
+NO_PROGRAM = re.compile(r"executable file not found|exec format error|no such file or directory|permission denied")
+SHELL_EXITS = frozenset({126, 127})
+"""A shell's exit codes for a program that cannot be run and one that is not there (POSIX, section 2.8.2)."""
+
+WORDS_SHOWN = 200
 MEMORY_NEED = "0.4 GiB with one worker and jobs off, 2.1 GiB by default"
 """Idle footprint measured with MLflow 3.17.2 (field guide section 2.3)."""
 
@@ -63,23 +68,36 @@ def simple(
     )
 
 
-def config_missing(
-    context: Context, pod: Mapping[str, Any], match: re.Match[str], text: str, result: SectionResult
-) -> None:
+def log_of(context: Context, pod: Mapping[str, Any], container: str) -> list[Evidence]:
+    """Return the logs of a container that were seen, its earlier run first."""
+    runs = (f"{pod['metadata']['name']}/{container}/{run}" for run in ("previous", "current"))
+    return [item for run in runs for item in context.evidence.all("kubernetes.pod_log", API, run) if item.seen]
+
+
+def last_words(context: Context, pod: Mapping[str, Any], container: str) -> str:
+    """Return the last line that the newest run of a container wrote; empty when nothing was seen."""
+    lines = [line["text"].strip() for item in log_of(context, pod, container) for line in item.value["lines"]]
+    return next((line[:WORDS_SHOWN] for line in reversed(lines) if line), "")
+
+
+def is_sidecar(pod: Mapping[str, Any], container: str) -> bool:
+    """Tell whether an init container is one that is meant to run on."""
+    return container_spec(pod, container).get("restartPolicy") == "Always"
+
+
+def config_missing(context: Context, match: re.Match[str], text: str, since: str) -> Finding:
     kind = (match["kind"] or match["kind2"]).lower()
-    name = match["name"] or match["name2"]
+    name = (match["name"] or match["name2"]).rpartition("/")[2]
     missing = f"{kind}/{name}" + (f" key {match['key']}" if match["key"] else "")
-    result.findings.append(
-        Finding(
-            "pods.config_missing",
-            f"{kind}/{name}",
-            f"the container cannot be created: {missing} does not exist",
-            pod_keys(context, "kubernetes.events"),
-            since=pod["metadata"]["creationTimestamp"],
-            configured=True,
-            measured=True,
-            facts={"missing": missing, "reason": text},
-        )
+    return Finding(
+        "pods.config_missing",
+        f"{kind}/{name}",
+        f"the pod cannot be started: {missing} does not exist",
+        pod_keys(context, "kubernetes.events"),
+        since=since,
+        configured=True,
+        measured=True,
+        facts={"missing": missing, "reason": text},
     )
 
 
@@ -98,22 +116,46 @@ def judge_container(
     elif reason == "CreateContainerConfigError":
         missing = MISSING_OBJECT.search(message)
         if missing:
-            config_missing(context, pod, missing, message, result)
+            since = pod["metadata"]["creationTimestamp"]
+            result.findings.append(config_missing(context, missing, message, since))
     end = last_end(status)
-    if end and re.search(
-        r"executable file not found|exec format error|no such file or directory", end.get("message") or message
-    ):
-        result.findings.append(
-            simple(
-                context,
-                "pods.command_not_found",
-                f"container {status['name']} cannot run its command: {end.get('message') or message}",
-                {"image": status["image"]},
-            )
-        )
+    if end and not is_recent(end.get("finishedAt") or "", context):
+        return
+    command_not_found(context, pod, status, end, waiting, result)
     if end and out_of_memory(context, pod, status, end, result):
         return
-    terminated(context, pod, status, init, end, reason, result)
+    if (not init and status["name"] != context.target.container) or is_sidecar(pod, status["name"]):
+        sidecar(context, pod, status, result)
+    elif end is not None:
+        terminated(context, pod, status, init, end, reason, result)
+
+
+def command_not_found(
+    context: Context,
+    pod: Mapping[str, Any],
+    status: Mapping[str, Any],
+    end: Mapping[str, Any] | None,
+    waiting: Mapping[str, Any],
+    result: SectionResult,
+) -> None:
+    """Find a program that the image does not have: the runtime says so, or a shell by its exit code (K-06)."""
+    never_ran = end is not None and end.get("reason") in ("StartError", "ContainerCannotRun")
+    text = (end or {}).get("message", "") if never_ran else ""
+    if waiting.get("reason") in ("RunContainerError", "CreateContainerError"):
+        text = text or waiting.get("message", "")
+    if not NO_PROGRAM.search(text):
+        if end is None or end.get("exitCode") not in SHELL_EXITS:
+            return
+        text = f"exit code {end['exitCode']}: {last_words(context, pod, status['name'])}"
+    result.findings.append(
+        simple(
+            context,
+            "pods.command_not_found",
+            f"container {status['name']} cannot run its command: {text}",
+            {"image": container_spec(pod, status["name"]).get("image", status.get("image", ""))},
+            since=pod["metadata"]["creationTimestamp"],
+        )
+    )
 
 
 def image_failure(
@@ -185,20 +227,33 @@ def terminated(
     pod: Mapping[str, Any],
     status: Mapping[str, Any],
     init: bool,
-    end: Mapping[str, Any] | None,
+    end: Mapping[str, Any],
     reason: str,
     result: SectionResult,
 ) -> None:
-    if end is None or not is_recent(end.get("finishedAt") or "", context):
-        return
     if init:
         if end.get("exitCode", 0) != 0 and not status.get("ready"):
-            crash_symptom(context, pod, status, end, "pods.init_failing", result)
+            words = last_words(context, pod, status["name"])
+            said = f"ends with exit code {end.get('exitCode')}" + (f": {words}" if words else "")
+            result.findings.append(init_failing(context, pod, status, said, str(end.get("startedAt", ""))))
         return
     if reason == "CrashLoopBackOff" or not (status.get("state") or {}).get("running"):
         crash_symptom(context, pod, status, end, "pods.crash_looping", result)
     elif not status.get("ready"):
         crash_symptom(context, pod, status, end, "pods.restarted", result)
+
+
+def init_failing(context: Context, pod: Mapping[str, Any], status: Mapping[str, Any], said: str, since: str) -> Finding:
+    return Finding(
+        "pods.init_failing",
+        workload_name(context),
+        f"init container {status['name']} {said}; MLflow is not started before it ends well",
+        pod_keys(context, "kubernetes.events"),
+        since=since or None,
+        configured=True,
+        measured=True,
+        facts={"pod": pod["metadata"]["name"], "container": status["name"]},
+    )
 
 
 def crash_symptom(
@@ -210,20 +265,48 @@ def crash_symptom(
     result: SectionResult,
 ) -> None:
     name = pod["metadata"]["name"]
-    words = {
-        "pods.crash_looping": "keeps ending",
-        "pods.restarted": "was restarted and is not ready",
-        "pods.init_failing": "fails before MLflow starts",
-    }
+    words = {"pods.crash_looping": "keeps ending", "pods.restarted": "was restarted and is not ready"}
+    last = last_words(context, pod, status["name"])
     result.findings.append(
         Finding(
             identifier,
             f"pod/{name}",
             f"container {status['name']} of pod {name} {words[identifier]}: exit code {end.get('exitCode')}, "
-            f"reason {end.get('reason')}, {status.get('restartCount', 0)} restarts",
+            f"reason {end.get('reason')}, {status.get('restartCount', 0)} restarts"
+            + (f"; its last words: {last}" if last else ""),
             pod_keys(context),
             since=end.get("startedAt"),
             measured=True,
             facts={"pod": name, "container": status["name"]},
+        )
+    )
+
+
+def sidecar(context: Context, pod: Mapping[str, Any], status: Mapping[str, Any], result: SectionResult) -> None:
+    """A side-car that is not ready keeps a pod from being ready, however well MLflow itself is."""
+    main = next(
+        (item for item, init in container_statuses(pod) if item["name"] == context.target.container and not init), {}
+    )
+    end = last_end(status)
+    proxied = context.target.backend.get("host") in ("localhost", "127.0.0.1", "::1")
+    ended = end is not None and (status.get("restartCount", 0) > 1 or not (status.get("state") or {}).get("running"))
+    if not ended and (status.get("ready") or not (status.get("state") or {}).get("running")):
+        return
+    if not main.get("ready") and not (proxied and ended):
+        return
+    last = last_words(context, pod, status["name"])
+    said = f"keeps ending (exit code {(end or {}).get('exitCode')})" if ended else "is not ready"
+    result.findings.append(
+        Finding(
+            "pods.sidecar_failing",
+            workload_name(context),
+            f"side-car {status['name']} of pod {pod['metadata']['name']} {said}"
+            + (f": {last}" if last else "")
+            + ("" if proxied else f"; container {context.target.container} itself is well"),
+            pod_keys(context, "kubernetes.events"),
+            since=pod["metadata"]["creationTimestamp"],
+            configured=True,
+            measured=True,
+            facts={"pod": pod["metadata"]["name"], "container": status["name"]},
         )
     )

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..core.catalogue import BY_ID, Role
 from ..core.evidence import API
 from ..core.findings import Context, Finding, SectionResult, keys, parse_time
 from ..core.workload import (
@@ -16,7 +17,6 @@ from ..core.workload import (
     container_statuses,
     current_pods,
     event_start,
-    event_time,
     events_about,
     is_ready,
     ready_pods,
@@ -24,14 +24,25 @@ from ..core.workload import (
     server_pods,
     workload,
 )
-from .pod_containers import MISSING_OBJECT, config_missing, judge_container, pod_keys, simple, workload_name
+from . import pod_probes
+from .pod_containers import (
+    MISSING_OBJECT,
+    config_missing,
+    init_failing,
+    is_sidecar,
+    judge_container,
+    pod_keys,
+    simple,
+    workload_name,
+)
+from .pod_probes import is_starting, start_budget
 
 CREATE_FAILURES = (
     ("pods.quota_exceeded", re.compile(r"exceeded quota|must specify .* for")),
-    ("pods.admission_denied", re.compile(r"denied the request|violates PodSecurity|forbidden: ")),
+    ("pods.admission_denied", re.compile(r"denied the request|violates PodSecurity|forbidden: |error looking up")),
 )
-PROBE_FAILURE = re.compile(r"^(?P<probe>Liveness|Readiness|Startup) probe failed: (?P<text>.*)", re.DOTALL)
-PROBE_STATUS = re.compile(r"statuscode: (?P<status>\d{3})")
+INIT_SECONDS = 120
+"""Migrations of a small database end within seconds; waiting for something that does not come never ends."""
 
 
 def analyze(context: Context) -> SectionResult:
@@ -44,8 +55,7 @@ def analyze(context: Context) -> SectionResult:
     creation_failures(context, result)
     for pod in server_pods(context):
         judge_pod(context, pod, result)
-    deduce_probe_mistake(context, result)
-    if not result.findings and ready_pods(context):
+    if ready_pods(context) and all(BY_ID[item.id].role is Role.NOTE for item in result.findings):
         for what in ("pods.out_of_memory", "pods.image_not_found", "pods.crash_looping", "pods.unschedulable"):
             result.rule_out(what, evidence)
     return result
@@ -72,27 +82,46 @@ def scaled_to_zero(context: Context, result: SectionResult) -> None:
 
 
 def creation_failures(context: Context, result: SectionResult) -> None:
-    """Find pods that could not even be created: quota, admission."""
-    if current_pods(context):
-        return
-    newest = [item["metadata"]["name"] for item in replica_sets(context)[:1]]
-    for event in events_about(context, *newest, context.target.deployment):
-        if event.get("reason") != "FailedCreate":
+    """Find pods that could not even be created: quota, admission; the condition outlives the events."""
+    refused = [*refused_by_condition(context), *([] if current_pods(context) else refused_by_event(context))]
+    for text, since in refused[:1]:
+        missing = MISSING_OBJECT.search(text)
+        if missing:
+            result.findings.append(config_missing(context, missing, text, since))
             continue
-        text = event.get("message", "")
-        identifier = next((name for name, pattern in CREATE_FAILURES if pattern.search(text)), None)
-        if identifier:
-            result.findings.append(
-                Finding(
-                    identifier,
-                    workload_name(context),
-                    f"no pod can be created: {text}",
-                    pod_keys(context, "kubernetes.events"),
-                    since=event_start(event),
-                    measured=True,
-                    facts={"reason": text},
-                )
+        identifier = next((name for name, pattern in CREATE_FAILURES if pattern.search(text)), "pods.admission_denied")
+        result.findings.append(
+            Finding(
+                identifier,
+                workload_name(context),
+                f"no pod can be created: {text}",
+                pod_keys(context, "kubernetes.replicasets", "kubernetes.events"),
+                since=since,
+                configured=True,
+                measured=True,
+                facts={"reason": text},
             )
+        )
+
+
+def refused_by_condition(context: Context) -> list[tuple[str, str]]:
+    """Return what the API says to the newest ReplicaSet, and since when."""
+    return [
+        (item.get("message", ""), item.get("lastTransitionTime", ""))
+        for newest in replica_sets(context)[:1]
+        for item in (newest.get("status") or {}).get("conditions") or []
+        if item["type"] == "ReplicaFailure" and item["status"] == "True" and item.get("reason") == "FailedCreate"
+    ]
+
+
+def refused_by_event(context: Context) -> list[tuple[str, str]]:
+    newest = [item["metadata"]["name"] for item in replica_sets(context)[:1]]
+    return [
+        (event.get("message", ""), event_start(event))
+        for event in events_about(context, *newest, context.target.deployment)
+        if event.get("reason") == "FailedCreate"
+        and any(pattern.search(event.get("message", "")) for _, pattern in CREATE_FAILURES)
+    ]
 
 
 def judge_pod(context: Context, pod: Mapping[str, Any], result: SectionResult) -> None:
@@ -113,8 +142,13 @@ def judge_pod(context: Context, pod: Mapping[str, Any], result: SectionResult) -
     volumes(context, pod, events, result)
     for status, init in container_statuses(pod):
         judge_container(context, pod, status, init, events, result)
-    failing_probes(context, pod, events, result)
-    if not is_ready(pod) and pod.get("status", {}).get("phase") == "Running" and not is_starting(context, pod):
+    endless_init(context, pod, result)
+    pod_probes.judge(context, pod, events, result)
+    if is_ready(pod):
+        return
+    if is_starting(context, pod):
+        starting(context, pod, result)
+    elif pod.get("status", {}).get("phase") == "Running":
         result.findings.append(
             Finding(
                 "pods.not_ready",
@@ -127,34 +161,35 @@ def judge_pod(context: Context, pod: Mapping[str, Any], result: SectionResult) -
         )
 
 
+def starting(context: Context, pod: Mapping[str, Any], result: SectionResult) -> None:
+    """Say that a pod still has time to start, unless something already keeps it from starting."""
+    name = pod["metadata"]["name"]
+    known = {finding.id for finding in result.findings} - {"pods.starting", "pods.probe_failing"}
+    if known or not current(context, pod):
+        return
+    age = int((context.now - parse_time(pod["metadata"]["creationTimestamp"])).total_seconds())
+    budget = start_budget(container_spec(pod, context.target.container))
+    result.findings.append(
+        Finding(
+            "pods.starting",
+            f"pod/{name}",
+            f"pod {name} was made {age} s ago and is starting; its probes give it {budget} s",
+            pod_keys(context),
+            since=pod["metadata"]["creationTimestamp"],
+            measured=True,
+        )
+    )
+
+
+def current(context: Context, pod: Mapping[str, Any]) -> bool:
+    return any(item["metadata"]["name"] == pod["metadata"]["name"] for item in current_pods(context))
+
+
 def not_ready_since(pod: Mapping[str, Any]) -> str | None:
     for item in pod["status"].get("conditions") or []:
         if item["type"] == "Ready":
             return item.get("lastTransitionTime")
     return None
-
-
-def is_starting(context: Context, pod: Mapping[str, Any]) -> bool:
-    """A first start is not a fault: MLflow takes up to two minutes on a quarter of a CPU (field guide section 2.3)."""
-    if any(status.get("restartCount", 0) for status, _ in container_statuses(pod)):
-        return False
-    started = pod.get("status", {}).get("startTime") or pod["metadata"]["creationTimestamp"]
-    return (context.now - parse_time(started)).total_seconds() < start_budget(
-        container_spec(pod, context.target.container)
-    )
-
-
-def start_budget(container: Mapping[str, Any]) -> int:
-    """Return the seconds that a container's probes give it to start, at least one minute."""
-    budget = 60
-    for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
-        probe = container.get(kind) or {}
-        if probe:
-            budget = max(
-                budget,
-                probe.get("initialDelaySeconds", 0) + probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3),
-            )
-    return budget
 
 
 def unscheduled(context: Context, pod: Mapping[str, Any], result: SectionResult) -> None:
@@ -172,6 +207,19 @@ def unscheduled(context: Context, pod: Mapping[str, Any], result: SectionResult)
             )
 
 
+def endless_init(context: Context, pod: Mapping[str, Any], result: SectionResult) -> None:
+    """An init container that waits for something waits in silence; only an outage makes that a finding."""
+    if ready_pods(context):
+        return
+    for status, init in container_statuses(pod):
+        since = ((status.get("state") or {}).get("running") or {}).get("startedAt", "")
+        if not init or not since or is_sidecar(pod, status["name"]):
+            continue
+        seconds = int((context.now - parse_time(since)).total_seconds())
+        if seconds >= INIT_SECONDS:
+            result.findings.append(init_failing(context, pod, status, f"has not ended for {seconds} s", since))
+
+
 def volumes(context: Context, pod: Mapping[str, Any], events: list[dict[str, Any]], result: SectionResult) -> None:
     if pod.get("status", {}).get("phase") != "Pending":
         return
@@ -180,7 +228,7 @@ def volumes(context: Context, pod: Mapping[str, Any], events: list[dict[str, Any
             text = event.get("message", "")
             missing = MISSING_OBJECT.search(text)
             if missing:
-                config_missing(context, pod, missing, text, result)
+                result.findings.append(config_missing(context, missing, text, event_start(event)))
             else:
                 result.findings.append(
                     simple(
@@ -191,58 +239,3 @@ def volumes(context: Context, pod: Mapping[str, Any], events: list[dict[str, Any
                         since=event_start(event),
                     )
                 )
-
-
-def failing_probes(
-    context: Context, pod: Mapping[str, Any], events: list[dict[str, Any]], result: SectionResult
-) -> None:
-    if is_ready(pod) or is_starting(context, pod):
-        return
-    for event in events:
-        match = PROBE_FAILURE.match(event.get("message", ""))
-        if event.get("reason") != "Unhealthy" or not match:
-            continue
-        status = PROBE_STATUS.search(match["text"])
-        probe = match["probe"].lower()
-        spec = container_spec(pod, context.target.container).get(f"{probe}Probe") or {}
-        result.findings.append(
-            Finding(
-                "pods.probe_failing",
-                f"pod/{pod['metadata']['name']}",
-                f"the {probe} probe of pod {pod['metadata']['name']} fails: {match['text'].strip()[:160]}",
-                pod_keys(context, "kubernetes.events"),
-                since=event_start(event),
-                measured=True,
-                facts={
-                    "probe": probe,
-                    "status": status["status"] if status else "",
-                    "path": (spec.get("httpGet") or {}).get("path", ""),
-                    "seen": event_time(event),
-                },
-            )
-        )
-
-
-def deduce_probe_mistake(context: Context, result: SectionResult) -> None:
-    """A probe that gets 401, 403 or 404 from a server whose API answers is wrong (field guide K-13, W-11)."""
-    answered = [
-        item
-        for item in context.evidence.all("probe.http", "pod")
-        if item.seen and "experiments/search" in item.subject and item.value.get("status") == 200
-    ]
-    for finding in [item for item in result.findings if item.id == "pods.probe_failing"]:
-        if answered and finding.facts["status"] in ("401", "403", "404"):
-            facts = {**finding.facts, "container": context.target.container}
-            result.findings.append(
-                Finding(
-                    "pods.probe_misconfigured",
-                    workload_name(context),
-                    f"the {facts['probe']} probe asks {facts['path']} and gets {facts['status']}, but the API answers",
-                    (*finding.evidence, *keys(answered)),
-                    since=finding.since,
-                    configured=True,
-                    measured=True,
-                    facts=facts,
-                )
-            )
-            return

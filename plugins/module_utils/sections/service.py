@@ -9,10 +9,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..core.discovery import matches, targets
+from ..core.discovery_service import matches, targets
 from ..core.evidence import API, Evidence
 from ..core.findings import FROM_INGRESS, Context, Finding, SectionResult, keys, source_flow
 from ..core.workload import labels_of, result_of, workload
+from . import client_uris
 
 SOURCE_PREFIX = "source:"
 FAILED = frozenset({"refused", "timeout", "reset", "error"})
@@ -33,6 +34,7 @@ def analyze(context: Context) -> SectionResult:
     selection(context, service, result)
     ports(context, service, result)
     ingress(context, service, result)
+    client_uris.analyze(context, service, result)
     reached = [item for item in probes_of_service(context, "probe.tcp") if result_of(item) == "ok"]
     if reached and not result.findings:
         for what in ("service.selector_matches_nothing", "service.port_mismatch", "service.no_endpoints"):

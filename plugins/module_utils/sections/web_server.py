@@ -6,20 +6,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
-from ..core.evidence import API, DEBUG_COPY, POD, Evidence
+from ..core.catalogue import BY_ID, Role
+from ..core.evidence import API, POD, Evidence
 from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, keys, source_flow
-from ..core.workload import current_pods, is_ready, ready_pods, result_of, workload
-from .logs import last_api_success, matches
+from ..core.workload import current_pods, result_of, workload
+from . import web_options, web_workers
+from .logs import last_api_success
 from .service import SOURCE_PREFIX, changed
 
 HONEST = "experiments/search"
 """The cheapest call that touches the database; ``/health`` is blind to it (field guide section 1.1)."""
 
+REGISTRY = "registered-models/search"
 NOT_FOUND = 404
-REPEATED = 2
 REJECTED = "Invalid Host header"
 HOST_IN_URL = re.compile(r"^https?://(?P<host>[^/]+)(?P<path>/.*)?$")
 BODIES = (
@@ -35,11 +35,12 @@ def analyze(context: Context) -> SectionResult:
     result = SectionResult()
     static_prefix(context, result)
     api(context, result)
+    registry(context, result)
     rejected_hosts(context, result)
-    loopback(context, result)
-    worker_timeouts(context, result)
+    web_options.judge(context, result)
+    web_workers.judge(context, result)
     honest = [item for item in local_calls(context, HONEST) if item.value.get("status") == 200]
-    if honest and not result.findings:
+    if honest and all(BY_ID[item.id].role is Role.NOTE for item in result.findings):
         result.rule_out("web_server.api_failing", *honest)
         result.rule_out("web_server.static_prefix", *honest)
     return result
@@ -166,6 +167,26 @@ def api(context: Context, result: SectionResult) -> None:
         )
 
 
+def registry(context: Context, result: SectionResult) -> None:
+    """Models are registered through tables of their own, which can fail while runs are logged."""
+    failing = [item for item in effective(context, REGISTRY) if failed(item)]
+    runs = effective(context, HONEST)
+    if not failing or not runs or any(failed(item) for item in runs):
+        return
+    example = failing[0].value
+    answer = f"{example.get('status') or result_of(failing[0])} {message_of(str(example.get('body') or ''))}"
+    result.findings.append(
+        Finding(
+            "web_server.registry_failing",
+            subject(context),
+            f"runs can be read, registered models cannot: {answer}",
+            keys([*failing, *runs]),
+            measured=True,
+        )
+    )
+    bodies(context, failing, result)
+
+
 def bodies(context: Context, failing: list[Evidence], result: SectionResult) -> None:
     for item in failing:
         for identifier, pattern in BODIES:
@@ -236,61 +257,6 @@ def rejected_hosts(context: Context, result: SectionResult) -> None:
                 "the Service answers 403 to its clients",
                 (item.key,),
                 flow=source_flow(item.place[len(SOURCE_PREFIX) :]),
-                measured=True,
-            )
-        )
-
-
-def loopback(context: Context, result: SectionResult) -> None:
-    """MLflow binds to 127.0.0.1 unless told otherwise (field guide S-03)."""
-    host = option(context, "host")
-    if host not in ("", "127.0.0.1", "localhost") or "host" in environment_names(context):
-        return
-    alive = [item for item in local_calls(context, "/health") if result_of(item) == "ok"]
-    addresses = [pod.get("status", {}).get("podIP", "-") for pod in current_pods(context)]
-    outside = [
-        item
-        for item in context.evidence.all("probe.tcp")
-        if item.seen
-        and item.place not in (POD, DEBUG_COPY)
-        and any(item.subject.startswith(f"{address}:") for address in addresses)
-        and result_of(item) == "refused"
-    ]
-    not_ready = [pod for pod in current_pods(context) if not is_ready(pod)]
-    if alive and (outside or (not_ready and not ready_pods(context))):
-        result.findings.append(
-            Finding(
-                "web_server.bound_to_loopback",
-                subject(context),
-                "MLflow listens on 127.0.0.1 only: inside the pod it answers, from outside it refuses",
-                keys([context.evidence.first("kubernetes.deployments", API), *alive, *outside]),
-                configured=True,
-                measured=True,
-            )
-        )
-
-
-def option(context: Context, name: str) -> str:
-    return str(context.target.options.get(name, ""))
-
-
-def environment_names(context: Context) -> set[str]:
-    found = workload(context)
-    containers: list[Mapping[str, Any]] = found["spec"]["template"]["spec"]["containers"] if found else []
-    return {"host" for container in containers for item in container.get("env") or [] if item["name"] == "MLFLOW_HOST"}
-
-
-def worker_timeouts(context: Context, result: SectionResult) -> None:
-    timeouts = [match for match in matches(context) if match.signature.id == "gu_timeout"]
-    still = [item for item in local_calls(context, HONEST) if failed(item)]
-    if len(timeouts) >= REPEATED and (still or not local_calls(context, HONEST)):
-        result.findings.append(
-            Finding(
-                "web_server.worker_timeout",
-                subject(context),
-                f"gunicorn killed {len(timeouts)} workers that did not answer in time",
-                tuple(dict.fromkeys([*(match.evidence.key for match in timeouts), *keys(still)])),
-                since=timeouts[0].at,
                 measured=True,
             )
         )

@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.lab import settings
-from tests.lab.faults import matrix, model
+from tests.lab import operator, settings
+from tests.lab.faults import healthy, matrix, model
 from tests.lab.settings import LabError
 
 FOLDER = settings.REPOSITORY / "tests" / "faults"
@@ -33,10 +33,17 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--faults", default="", help="names, separated by commas (default: all)")
     run = commands.choices["run"]
     run.add_argument("--jobs", type=int, default=3, help="servers at once")
-    run.add_argument("--output", type=Path, default=OUTPUT, help="folder of reports and summary.json")
+    run.add_argument("--output", type=Path, help="folder of reports and summary.json (default: in build)")
     run.add_argument("--record", action="store_true", help="keep the evidence in tests/evidence")
     run.add_argument("--servers", default="fault", help="prefix of the servers' names, for two runs in one lab")
     run.add_argument("--no-diagnose", action="store_true", help="only inject, prove and restore")
+    run.add_argument("--operator", default="full", choices=operator.BY_NAME, help="whose rights the diagnosis has")
+    well = commands.add_parser("healthy", help="diagnose healthy servers at random moments")
+    well.add_argument("--count", type=int, default=100, help="diagnoses")
+    well.add_argument("--jobs", type=int, default=2, help="servers at once")
+    well.add_argument("--seed", type=int, default=0, help="of the random moments; 0: another each time")
+    well.add_argument("--servers", default="healthy", help="prefix of the servers' names")
+    well.add_argument("--output", type=Path, default=OUTPUT.with_name("healthy"), help="folder of the results")
     return top
 
 
@@ -60,13 +67,16 @@ def run(arguments: argparse.Namespace, faults: dict[str, model.Fault], console: 
     def say(what: str, text: str) -> None:
         console.print(f"{time.monotonic() - started:6.1f} s  {what}: {text}", markup=False, highlight=False)
 
+    who = operator.named(arguments.operator)
+    output = arguments.output or (OUTPUT if who == operator.FULL else OUTPUT.with_name(f"faults-{who.name}"))
     options = matrix.Options(
         arguments.dir,
-        arguments.output.resolve(),
+        output.resolve(),
         arguments.jobs,
         not arguments.no_diagnose,
         arguments.record,
         arguments.servers,
+        who,
     )
     rows = matrix.run(faults, options, say)
     console.print(table(rows))
@@ -79,11 +89,39 @@ def run(arguments: argparse.Namespace, faults: dict[str, model.Fault], console: 
     return 0 if passed == len(rows) else 1
 
 
+def run_healthy(arguments: argparse.Namespace, console: Console) -> int:
+    """Diagnose healthy servers, print the table by situation, and return the exit code."""
+    started = time.monotonic()
+
+    def say(what: str, text: str) -> None:
+        console.print(f"{time.monotonic() - started:6.1f} s  {what}: {text}", markup=False, highlight=False)
+
+    options = healthy.Options(
+        arguments.output.resolve(), arguments.count, arguments.jobs, arguments.servers, arguments.seed
+    )
+    rows = healthy.run(options, say)
+    result = Table(title="healthy servers", title_justify="left")
+    for heading in ("situation", "diagnoses", "without a cause", "statuses", "median s"):
+        result.add_column(heading)
+    for line in healthy.summary(rows):
+        statuses = ", ".join(f"{count} {status}" for status, count in line["statuses"].items())
+        cells = (line["situation"], line["diagnoses"], line["without_cause"], statuses, line["median_seconds"])
+        result.add_row(*(str(cell) for cell in cells))
+    console.print(result)
+    wrong = [row for row in rows if row.causes or row.problem]
+    for row in wrong:
+        say(row.server, f"{row.situation}: {', '.join(row.causes) or row.problem}")
+    say("healthy", f"{len(rows) - len(wrong)} of {len(rows)} without a cause; see {options.output}")
+    return 1 if wrong else 0
+
+
 def main() -> int:
     """Run the command line."""
     arguments = parser().parse_args()
     console = Console(width=None if sys.stdout.isatty() else WIDTH, soft_wrap=not sys.stdout.isatty())
     try:
+        if arguments.command == "healthy":
+            return run_healthy(arguments, console)
         faults = model.load_all(arguments.dir, [name for name in arguments.faults.split(",") if name])
         if arguments.command == "run":
             return run(arguments, faults, console)

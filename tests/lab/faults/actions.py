@@ -9,12 +9,12 @@ import json
 import shlex
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from tests.lab import clients, cloud, database, kube, network
+from tests.lab import clients, cloud, database, kube, network, settings
 from tests.lab.faults import model, symptoms
 from tests.lab.faults.injection import Injection
 from tests.lab.settings import LabError
@@ -125,6 +125,18 @@ def _command(command: model.Command, _injection: Injection) -> list[str]:
     return outputs
 
 
+def _old_log(old: model.OldLog, _injection: Injection) -> None:
+    at = (datetime.now(UTC) - timedelta(hours=old.age_hours)).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+    head = "".join(f"{at} stderr F {line}\n" for line in old.lines)
+    for pod in kube.list_objects("v1", "Pod", old.namespace, old.selector):
+        folder = settings.state_dir() / "pods" / f"{old.namespace}_{pod['metadata']['name']}_{pod['metadata']['uid']}"
+        newest = max((folder / old.container).glob("*.log"), key=lambda path: int(path.stem))
+        with newest.open("r+", encoding="utf-8") as file:  # in place: the runtime goes on appending to it
+            text = file.read()
+            file.seek(0)
+            file.write(head + text)
+
+
 def _client(options: clients.ClientOptions, injection: Injection) -> None:
     injection.remember({"client": injection.server.name})
     clients.add(injection.server.name, **options.model_dump(exclude_unset=True))
@@ -143,6 +155,8 @@ def _database(change: model.Database, injection: Injection) -> None:
         database.fill_connections(identifier, change.fill.leave, change.fill.user)
     if change.read_only is not None:
         database.read_only(identifier, change.read_only)
+    if change.lock is not None:
+        database.lock_table(identifier, change.lock)
     if change.process is not None:
         (database.stop_process if change.process == "stopped" else database.start_process)(identifier)
     if change.drop_connections:
@@ -172,6 +186,7 @@ PERFORMERS: dict[str, Callable[[Any, Injection], Any]] = {
     "aws": _aws,
     "packets": _packets,
     "command": _command,
+    "old_log": _old_log,
     "client": _client,
     "database": _database,
     "wait": _wait,

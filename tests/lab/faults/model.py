@@ -132,6 +132,16 @@ class Command(Strict):
     may_fail: bool = False
 
 
+class OldLog(Strict):
+    """Lines put at the head of the logs of the containers that are meant, as if written ``age_hours`` ago."""
+
+    lines: list[str] = Field(min_length=1)
+    age_hours: float = Field(gt=0, strict=False)
+    namespace: str = "{{ server.namespace }}"
+    selector: str = "{{ server.selector }}"
+    container: str = "{{ server.container }}"
+
+
 class Fill(Strict):
     """Who holds how many of the database's connections: all but ``leave``."""
 
@@ -144,7 +154,8 @@ class Database(Strict):
 
     ``refuse``: new connections are reset; ``drop``: every packet is lost; ``slow``: milliseconds by which packets are
     delayed; ``fill``: connections held by somebody; ``read_only``; ``process``: the server process, of which RDS is
-    not told; ``drop_connections``: all sessions end, once.
+    not told; ``lock``: a table that somebody else's open transaction holds; ``drop_connections``: all sessions end,
+    once.
     """
 
     refuse: bool | None = None
@@ -153,6 +164,7 @@ class Database(Strict):
     fill: Fill | None = None
     read_only: bool | None = None
     process: Literal["stopped", "started"] | None = None
+    lock: str | None = Field(default=None, pattern=r"^[a-z_]+$")
     drop_connections: Literal[True] | None = None
 
     @model_validator(mode="after")
@@ -257,6 +269,7 @@ class Action(OneOf):
         "aws",
         "packets",
         "command",
+        "old_log",
         "client",
         "database",
         "wait",
@@ -270,6 +283,7 @@ class Action(OneOf):
     aws: Aws | None = None
     packets: Packets | None = None
     command: Command | None = None
+    old_log: OldLog | None = None
     client: ClientOptions | None = None
     database: Database | None = None
     wait: Wait | None = None
@@ -288,6 +302,7 @@ class Expectation(Strict):
 
     status: Status
     causes: list[Cause]
+    findings: list[str] = []
     must_not: list[str] = []
     allowed_steps: list[str] = []
     forbidden_steps: list[str] = []

@@ -37,7 +37,7 @@ def inject_by_name(server: str, name: str, folder: Path) -> list[symptoms.Result
     if server in (taken := injections.current()):
         raise LabError(f"the server {server} has the fault {taken[server]}; take it back first")
     fault = model.load_all(folder, [name])[name]
-    clients.add(server)
+    ready(servers.get(server))
     return prove(fault.symptom, inject(name, fault, folder, servers.get(server)))
 
 
@@ -84,7 +84,7 @@ def restore(fault: model.Fault, injection: Injection, *, prove: bool = True) -> 
         clients.wait(injection.server.name, ok=True, timeout=RESTORED_WITHIN, rounds=HEALTHY_RUNS)
 
 
-def ready(server: servers.Server, timeout: float = 60.0) -> None:
+def ready(server: servers.Server, timeout: float = 120.0) -> None:
     """Give the server a client, unless it has one, and wait until it logs; LabError when it does not."""
     if kube.get("apps/v1", "Deployment", clients.deployment(server.name), clients.NAMESPACE) is None:
         clients.add(server.name)

@@ -37,7 +37,23 @@ def ansible_playbook() -> str:
     return str(Path(sys.executable).parent / "ansible-playbook")
 
 
-def run(playbook: str, server: servers.Server, report_dir: Path, variables: dict[str, Any] | None = None) -> Run:
+FOREIGN = ("AWS_", "K8S_AUTH_", "KUBECONFIG")
+"""Variables of somebody else's identity."""
+
+
+def environment(identity: operator.Operator) -> dict[str, str]:
+    """Process environment of a run with an operator's identity."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    return {**kept, **operator.environment(identity), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
+
+
+def run(
+    playbook: str,
+    server: servers.Server,
+    report_dir: Path,
+    variables: dict[str, Any] | None = None,
+    identity: operator.Operator = operator.FULL,
+) -> Run:
     """Run ``mlops.mlflow_runbook.<playbook>`` for a server with the operator's identity.
 
     ANSIBLE_COLLECTIONS_PATH has to lead to the collection. Raises LabError after TIME_OUT seconds.
@@ -45,7 +61,6 @@ def run(playbook: str, server: servers.Server, report_dir: Path, variables: dict
     named = {"mlflow_namespace": server.namespace, "mlflow_report_dir": str(report_dir), **(variables or {})}
     words = [f"{key}={value}" for key, value in named.items()]
     argv = [ansible_playbook(), f"mlops.mlflow_runbook.{playbook}", *(part for word in words for part in ("-e", word))]
-    environment = {**os.environ, **operator.environment(), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
     started = time.monotonic()
     try:
         done = subprocess.run(
@@ -56,17 +71,19 @@ def run(playbook: str, server: servers.Server, report_dir: Path, variables: dict
             text=True,
             timeout=TIME_OUT,
             check=False,
-            env=environment,
+            env=environment(identity),
         )
     except subprocess.TimeoutExpired as error:
         raise LabError(f"{playbook} took longer than {TIME_OUT} s") from error
     return Run(done.returncode, done.stdout, time.monotonic() - started)
 
 
-def diagnose(server: servers.Server, report_dir: Path) -> tuple[dict[str, Any], Run]:
+def diagnose(
+    server: servers.Server, report_dir: Path, identity: operator.Operator = operator.FULL
+) -> tuple[dict[str, Any], Run]:
     """Run ``diagnose`` and return its report; LabError when it fails or leaves none."""
     known = set(reports(report_dir))
-    done = run("diagnose", server, report_dir)
+    done = run("diagnose", server, report_dir, identity=identity)
     if done.code:
         raise LabError(f"diagnose ended with {done.code}:\n{done.output[-SHOWN:]}")
     return newest(report_dir, known), done

@@ -19,10 +19,13 @@ SAMPLE_DATABASE = {
     "database": "mlflow",
     "user": "mlflow",
     "password": "sample",
+    "other_password": "sample",
     "endpoint": "sample.aaaaaaaaaa.us-west-2.rds.amazonaws.com",
     "address": "10.90.0.100",
     "port": 5432,
     "security_group_id": "sg-00000000000000000",
+    "subnet_group": "sample",
+    "vpc_id": "vpc-00000000000000000",
 }
 
 

@@ -56,6 +56,9 @@ def test_what_counts_as_ready(item: dict[str, Any] | None, ready: bool) -> None:
     assert kube.is_ready(item) is ready
 
 
+OPERATORS = {"group": "operators", "without_secrets": "no-secrets", "readers": "readers"}
+
+
 def test_every_manifest_is_complete() -> None:
     variables = dict.fromkeys(
         ("domain", "coredns_image", "metrics_server_image", "node_address", "zone_dir", "dns_address"), "x"
@@ -63,13 +66,13 @@ def test_every_manifest_is_complete() -> None:
     objects = [
         *kube.manifest("system.yml.j2", api_port=1, **variables),
         *kube.manifest("irsa.yml.j2", region="us-west-2"),
-        *kube.manifest("operator.yml.j2", group="operators"),
+        *kube.manifest("operator.yml.j2", **OPERATORS),
     ]
     assert all(item["apiVersion"] and item["kind"] and item["metadata"]["name"] for item in objects)
 
 
 def test_the_operator_may_read_secrets_and_not_write_them() -> None:
-    for role in kube.manifest("operator.yml.j2", group="operators"):
+    for role in kube.manifest("operator.yml.j2", **OPERATORS):
         for rule in role.get("rules", []):
             if "secrets" in rule["resources"]:
                 assert set(rule["verbs"]) == {"get", "list", "watch"}

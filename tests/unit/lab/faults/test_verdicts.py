@@ -57,3 +57,18 @@ def test_status_forbidden_findings_and_steps_are_problems() -> None:
         "step restart is eligible",
         "step restore_security_group_rule is not planned",
     ]
+
+
+def test_a_restricted_operator_may_know_less() -> None:
+    comparison = verdicts.compare_restricted(report(status="unknown", plan={"steps": []}), EXPECTED)
+    assert comparison == verdicts.Comparison([], [], False, [])
+
+
+def test_a_restricted_operator_may_not_call_a_broken_server_healthy_nor_offer_a_forbidden_step() -> None:
+    offered = [{"step": "restart", "eligible": True}]
+    comparison = verdicts.compare_restricted(report(status="healthy", plan={"steps": offered}), EXPECTED)
+    assert comparison.problems == ["status is healthy, not down", "step restart is eligible"]
+
+
+def test_a_restricted_operators_wrong_cause_is_false() -> None:
+    assert verdicts.compare_restricted(report(STOPPED), EXPECTED).false_causes == ["database.instance_stopped mlflow"]

@@ -31,7 +31,7 @@ def test_server_spec(target: Target) -> None:
     assert spec["secrets"] == ["hidden"]
     assert spec["words"][:2] == ["mlflow", "server"]
     assert spec["database"] == "db-1"
-    assert spec["storage"] == {"bucket": "artifacts", "prefix": "", "region": "us-west-2"}
+    assert spec["storage"] == {"bucket": "artifacts", "prefix": "", "region": "us-west-2", "canary": False}
     [local] = spec["targets"]
     patience = {item["url"].removeprefix("http://127.0.0.1:5000"): item["seconds"] for item in local["requests"]}
     assert patience[probe_spec.SEARCH] == 35

@@ -122,7 +122,6 @@ LINES = {
         " Model registry functionality is unavailable; got unsupported URI "
         "'postgres://mlflow:REDACTED@db/mlflow' for model registry data storage.",
         "ValueError: invalid literal for int() with base 10: 'port'",
-        "Error: Invalid value for '--port' / '-p': 'tcp://10.0.0.1:5000' is not a valid integer.",
         "Error: Cannot specify multiple server options. Choose one of: '--gunicorn-opts', '--waitress-opts', "
         "or '--uvicorn-opts'.",
         "Error: No such option '--timeout'. (Did you mean one of: '--timeout-keep-alive', '--ws-ping-timeout'?)",
@@ -134,7 +133,6 @@ LINES = {
         "requested address",
         "[ERROR] Connection in use: ('127.0.0.1', 5630)",
     ),
-    "web_server.sqlite_fallback": ("Backend store URI not provided. Using sqlite:///mlflow.db",),
     "web_server.temporary_folder_missing": (
         "(sqlite3.OperationalError) unable to open database file",
         "FileNotFoundError: [Errno 2] No usable temporary directory found in ['/tmp', '/var/tmp', '/usr/tmp', '/app']",
@@ -167,6 +165,11 @@ SILENT = (
     '(psycopg2.errors.UniqueViolation) duplicate key value violates unique constraint "pg_type_typname_nsp_index"',
     '(psycopg2.errors.DuplicateTable) relation "experiments" already exists',
     "ERROR mlflow.cli: Error initializing backend store",
+    "Error: Invalid value for '--port' / '-p': 'tcp://10.0.0.1:5000' is not a valid integer.",
+    "Backend store URI not provided. Using sqlite:///mlflow.db",
+    "ModuleNotFoundError: No module named 'corporate_audit'",
+    "gunicorn: error: unrecognized arguments: --threds 4",
+    "Error: class uri 'gevnt' invalid or not found:",
     "[2026-11-21 22:56:38 +0000] [20740] [ERROR] Worker (pid:20743) was sent SIGKILL! Perhaps out of memory?",
     "KeyError: 'mlflow'",
     "INFO:     Application startup complete.",
@@ -231,7 +234,7 @@ def test_ids_are_unique() -> None:
         (LINES["logs.host_rejected"][1], "host", "mlflow.example.com"),
         (LINES["logs.worker_timeout"][0], "pid", "20744"),
         (LINES["web_server.driver_missing"][0], "error", "psycopg"),
-        (LINES["web_server.sqlite_fallback"][0], "error", "sqlite:///mlflow.db"),
+        ("Backend store URI not provided. Using sqlite:///mlflow.db", "error", "sqlite:///mlflow.db"),
     ],
 )
 def test_what_is_read_out_of_a_line(line: str, group: str, expected: str) -> None:

@@ -62,6 +62,7 @@ def answers(used: int = 5, more: dict[str, Any] | None = None) -> dict[str, Any]
         database.CONNECTIONS: [("mlflow", "", "idle", 4)],
         database.DATABASE_SIZE: [(1000,)],
         database.CAN_WRITE: [("insert_experiments", True)],
+        database.MISSING_TABLES: [],
         database.BLOCKED: [(1, "mlflow", "", 9, 2, "admin", "psql", "idle in transaction", 60)],
         database.LONG_TRANSACTIONS: [],
         database.REVISION: [("abc",)],

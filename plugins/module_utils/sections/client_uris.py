@@ -1,0 +1,121 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Live clients whose tracking URI does not fit the server, seen in their pods and tried as they try it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..core.client_uri import ClientUri, uris_of
+from ..core.evidence import API, Evidence, source_place
+from ..core.findings import Context, Finding, SectionResult, keys, source_flow
+from ..core.workload import labels_of, result_of
+
+WORKS = frozenset({200, 401})
+NOT_FOUND = 404
+FAILED = frozenset({"refused", "timeout", "reset", "error"})
+
+
+def analyze(context: Context, service: Mapping[str, Any], result: SectionResult) -> None:
+    """Judge every live client that names this server.
+
+    Args:
+        context: the evidence.
+        service: the Service that the clients name.
+        result: where findings go.
+    """
+    clients = list(live_clients(context))
+    used = {uri.path for _namespace, _client, uri in clients}
+    for namespace, client, uri in clients:
+        tried = context.evidence.first("probe.client", source_place(namespace), uri.text)
+        if tried is not None and tried.seen and tried.value.get("status") in WORKS:
+            continue
+        problem = judge(context, service, uri, tried, used)
+        if problem is None:
+            continue
+        identifier, why = problem
+        result.findings.append(
+            Finding(
+                identifier,
+                f"{namespace}/{client}",
+                f"{client} in namespace {namespace} uses {uri.text or 'an address'} as tracking URI: {why}",
+                keys(
+                    [
+                        context.evidence.first("kubernetes.pods", API, namespace),
+                        context.evidence.first("kubernetes.services", API, context.target.namespace),
+                        tried,
+                    ]
+                ),
+                flow=source_flow(namespace),
+                configured=True,
+                measured=tried is not None and tried.seen,
+                facts={"client": f"{namespace}/{client}", "uri": right_uri(context, service)},
+            )
+        )
+
+
+def live_clients(context: Context) -> Iterator[tuple[str, str, ClientUri]]:
+    """Yield namespace, workload and URI of the clients that name this server, each workload's URI once."""
+    seen = set()
+    for item in context.evidence.all("kubernetes.pods", API):
+        if not item.seen or item.subject in ("", context.target.namespace):
+            continue
+        for pod in item.value["items"]:
+            for uri in uris_of(pod, context.target).values():
+                entry = (item.subject, owner_of(pod), uri)
+                if entry not in seen:
+                    seen.add(entry)
+                    yield entry
+
+
+def owner_of(pod: Mapping[str, Any]) -> str:
+    """Name what a person would edit: the Deployment behind a ReplicaSet, the owner, or the pod itself."""
+    for owner in pod["metadata"].get("ownerReferences") or []:
+        name, kind = str(owner["name"]), str(owner["kind"])
+        suffix = labels_of(pod).get("pod-template-hash")
+        if kind == "ReplicaSet" and suffix and name.endswith(f"-{suffix}"):
+            return f"deployment/{name.removesuffix(f'-{suffix}')}"
+        return f"{kind.lower()}/{name}"
+    return f"pod/{pod['metadata']['name']}"
+
+
+def ports_of(service: Mapping[str, Any]) -> list[int]:
+    return [int(item["port"]) for item in service["spec"].get("ports") or []]
+
+
+def judge(
+    context: Context, service: Mapping[str, Any], uri: ClientUri, tried: Evidence | None, used: set[str]
+) -> tuple[str, str] | None:
+    """Return the kind of mistake and its explanation; nothing when there is none or it is not proven."""
+    ports = ports_of(service)
+    name = f"service/{context.target.service}"
+    if not uri.scheme:
+        return "service.client_scheme_wrong", "without http:// MLflow takes it for a folder"
+    outcome = result_of(tried) if tried is not None and tried.seen else ""
+    headless = service["spec"].get("clusterIP") == "None"
+    if uri.port not in ports and not headless and outcome in ("", *FAILED):
+        return "service.client_port_wrong", f"{name} has port {', '.join(map(str, ports))} and not {uri.port}"
+    if uri.scheme == "https" and outcome == "error" and plain_http(tried):
+        return "service.client_scheme_wrong", f"{name} speaks http there and not https"
+    status = tried.value.get("status") if tried is not None and tried.seen else None
+    prefix = context.target.static_prefix
+    if status == NOT_FOUND and uri.path != prefix:
+        # whether the clients or the server should change, a prefix that nobody uses does not tell
+        if prefix and prefix not in used:
+            return None
+        return "service.client_path_wrong", f"MLflow answers below {prefix or '/'} and not below {uri.path or '/'}"
+    return None
+
+
+def plain_http(tried: Evidence | None) -> bool:
+    text = str(tried.value.get("error", "")) if tried is not None else ""
+    return any(word in text for word in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"))
+
+
+def right_uri(context: Context, service: Mapping[str, Any]) -> str:
+    """Return an address that would fit."""
+    target = context.target
+    port = target.service_port or next(iter(ports_of(service)), "")
+    return f"http://{target.service}.{target.namespace}.svc.cluster.local:{port}{target.static_prefix}"
