@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
+from .core.catalogue import BY_ID, Role
 from .core.discovery import Discovery, discover
-from .core.evidence import API, POD, EvidenceSet
-from .core.findings import TO_SERVER, Context, SectionResult, Unknown
+from .core.evidence import API, POD, Evidence, EvidenceSet
+from .core.findings import TO_SERVER, Context, Finding, SectionResult, Unknown
 from .core.settings import Settings
-from .core.verdict import Impact, Verdict, judge
-from .core.workload import ready_pods, result_of
+from .core.verdict import Impact, Verdict, judge, name_of
+from .core.workload import probes_from_server, ready_pods, result_of
+from .recovery import recovery
 from .sections import artifact_store, database, latency, logs, network_policy, pods, service, web_server
 
 ANALYZERS: Mapping[str, Callable[[Context], SectionResult]] = MappingProxyType(
@@ -45,7 +47,18 @@ NO_WRITES = frozenset(
 )
 """What keeps MLflow from logging even where it still reads."""
 
+LOGIN_NEEDS = "pods/exec in the server's namespace, or pods/create for a copy of its pod"
 SOURCE_PREFIX = "source:"
+NO_SERVICE = frozenset(
+    {
+        "service.missing",
+        "service.no_endpoints",
+        "service.port_mismatch",
+        "service.selector_matches_nothing",
+        "service.selector_matches_others",
+    }
+)
+"""What leaves a Service without any way to MLflow."""
 HONEST = web_server.HONEST
 REGISTRY = web_server.REGISTRY
 SERVED = frozenset({200, 401})
@@ -60,13 +73,14 @@ class Analysis:
     verdict: Verdict
 
 
-def analyze(evidence: EvidenceSet, settings: Settings, now: datetime) -> Analysis:
+def analyze(evidence: EvidenceSet, settings: Settings, now: datetime, repaired: str = "") -> Analysis:
     """Judge one server.
 
     Args:
         evidence: everything that was collected, or that a bundle holds.
         settings: which sections to judge and the overrides of discovery.
         now: the moment of the collection.
+        repaired: when a step of ours last changed something; empty when none did.
     """
     discovery = discover(evidence, settings)
     if discovery.target is None:
@@ -78,8 +92,56 @@ def analyze(evidence: EvidenceSet, settings: Settings, now: datetime) -> Analysi
         )
         return Analysis(discovery, verdict)
     context = Context(discovery.target, evidence, now)
-    results = [ANALYZERS[name](context) for name in settings.sections]
-    return Analysis(discovery, judge(results, evidence, discovery.target, measure_impact(context, results)))
+    results = localised(context, {name: ANALYZERS[name](context) for name in settings.sections})
+    verdict = judge(results, evidence, discovery.target, measure_impact(context, results))
+    return Analysis(discovery, reconsidered(context, verdict, repaired))
+
+
+def reconsidered(context: Context, verdict: Verdict, repaired: str) -> Verdict:
+    """Call a server healthy only when it could connect anew, and not as if nothing had been when it just recovered.
+
+    Pooled connections outlive a closed security group or a lost password, so that calls which work prove too little.
+    """
+    if verdict.status != "healthy":
+        return verdict
+    postgresql = str(context.target.backend.get("scheme") or "").startswith("postgres")
+    if postgresql and not any(result_of(item) == "ok" for item in probes_from_server(context, "probe.login")):
+        blind = Unknown("whether the server could connect to its database anew", "no login was seen", LOGIN_NEEDS)
+        return replace(verdict, status="unknown", unknown=(blind, *verdict.unknown))
+    over = recovery(context, repaired)
+    return replace(verdict, status="recovered", recovery=over) if over else verdict
+
+
+def localised(context: Context, results: Mapping[str, SectionResult]) -> list[SectionResult]:
+    """Judge what all replicas share without a replica that alone fails: what only it sees is its own trouble.
+
+    A cause that has a configuration fact as well as a measurement stays: it may be why that replica fails.
+    """
+    failing = {
+        str(finding.facts["replica"])
+        for result in results.values()
+        for finding in result.findings
+        if finding.id == "service.replica_failing"
+    }
+    if not failing:
+        return list(results.values())
+    others = replace(context, evidence=EvidenceSet([item for item in context.evidence if not seen_by(item, failing)]))
+    for name, result in results.items():
+        if name != "service":
+            shared = {name_of(finding) for finding in ANALYZERS[name](others).findings}
+            result.findings = [
+                item
+                for item in result.findings
+                if name_of(item) in shared or (item.configured and item.measured and BY_ID[item.id].role is Role.CAUSE)
+            ]
+    return list(results.values())
+
+
+def seen_by(item: Evidence, pods: set[str]) -> bool:
+    """Tell whether a piece of evidence comes from inside one of some pods."""
+    if item.what == "kubernetes.pod_log":
+        return item.subject.partition("/")[0] in pods
+    return item.place == POD and isinstance(item.value, dict) and item.value.get("probe_pod") in pods
 
 
 def needs(discovery: Discovery) -> str:
@@ -111,13 +173,10 @@ def measure_impact(context: Context, results: Iterable[SectionResult]) -> Impact
     """Say what works for whom, from probes first and from the access log where no probe could run."""
     findings = [finding for result in results for finding in result.findings]
     ids = {finding.id for finding in findings}
-    places = sorted({item.place for item in context.evidence if item.place.startswith(SOURCE_PREFIX)})
-    lost = {
-        place
-        for place in places
-        if lost_for(context, place, {f.flow for f in findings if f.id == "service.unreachable"})
-    }
-    reads = reads_work(context, places, lost)
+    places = sorted({item.place for item in context.evidence if item.place.startswith(SOURCE_PREFIX) and item.seen})
+    flows = {f.flow for f in findings if f.id in ("service.unreachable", "service.name_not_found")}
+    lost = {place for place in places if lost_for(context, place, flows)}
+    reads = reads_work(context, findings, places, lost)
     storage_fails = any(
         STORAGE in finding.id and finding.measured and not finding.facts.get("later") for finding in findings
     )
@@ -147,12 +206,12 @@ def lost_for(context: Context, place: str, unreachable_flows: set[str]) -> bool:
     return bool(statuses) and not any(status in SERVED for status in statuses)
 
 
-def reads_work(context: Context, places: list[str], lost: set[str]) -> bool | None:
+def reads_work(context: Context, findings: list[Finding], places: list[str], lost: set[str]) -> bool | None:
     inside = answers(context, HONEST, [POD])
     outside = [status for place in places for status in answers(context, HONEST, [place]) if status]
     if outside and not any(status in SERVED for status in outside):
         return False
-    if places and lost == set(places) and context.target.service and not_only_policy(context, inside):
+    if (lost or not places) and lost == set(places) and nobody_served(context, findings, places):
         return False
     if inside:
         return any(status in SERVED for status in inside)
@@ -164,15 +223,22 @@ def reads_work(context: Context, places: list[str], lost: set[str]) -> bool | No
     return True if outside else None
 
 
-def not_only_policy(context: Context, inside: list[int]) -> bool:
-    """One source namespace that is shut out does not mean that nobody is served."""
-    service_ready = any(
-        (endpoint.get("conditions") or {}).get("ready") is not False
-        for item in context.evidence.objects("kubernetes.endpointslices", context.target.namespace)
-        if item["metadata"].get("labels", {}).get("kubernetes.io/service-name") == context.target.service
-        for endpoint in item.get("endpoints") or []
+def nobody_served(context: Context, findings: Iterable[Finding], places: Iterable[str]) -> bool:
+    """Tell whether the Service serves nobody, though the pods work: one namespace that is shut out is not everybody."""
+    if any(item.id in NO_SERVICE and not item.facts.get("partly") for item in findings):
+        return not context.target.service or not reached_through_service(context)
+    direct = {pod["status"].get("podIP") for pod in ready_pods(context)} - {None}
+    return any(
+        item.place in set(places)
+        and item.seen
+        and result_of(item) == "ok"
+        and item.subject.rpartition(":")[0] in direct
+        for item in context.evidence.all("probe.tcp")
     )
-    return not (service_ready and any(status == 200 for status in inside))
+
+
+def reached_through_service(context: Context) -> bool:
+    return any(result_of(item) == "ok" for item in service.probes_of_service(context, "probe.tcp"))
 
 
 def can_write(context: Context) -> bool:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -29,6 +30,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings
     from_variables,
     near_misses,
 )
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.terraform import read_outputs
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.diagnosis import Analysis, analyze
 
 from .run import History, server_folder
@@ -60,12 +62,30 @@ def read_settings(action: Any, task_vars: Mapping[str, Any], *, writes: bool) ->
     variables = {name: action._templar.template(task_vars[name]) for name in names}
     try:
         settings = from_variables(variables, check_mode=bool(action._task.check_mode))
+        settings = replace(settings, outputs=terraform_outputs(settings.terraform_outputs))
         unknown = sorted(set(settings.allowed_steps) - STEPS)
         if unknown:
             raise SettingsError("mlflow_allowed_steps", unknown[0], "any of " + ", ".join(sorted(STEPS)))
     except SettingsError as error:
         raise AnsibleActionFail(str(error)) from None
     return settings
+
+
+def terraform_outputs(path: str) -> dict[str, tuple[str, str]]:
+    """Read what a file of Terraform's outputs names.
+
+    Args:
+        path: the file; empty for none.
+
+    Raises:
+        SettingsError: the file cannot be used.
+    """
+    if not path:
+        return {}
+    try:
+        return read_outputs(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError("mlflow_terraform_outputs", path, f"output of terraform output -json ({error})") from None
 
 
 @dataclass
@@ -85,9 +105,9 @@ def diagnose(settings: Settings) -> Diagnosis:
     started, began = utc_now(), time.monotonic()
     collected = collect(settings, utc_now)
     now = datetime.now(UTC)
-    analysis = analyze(collected.evidence, settings, now)
-    server = server_document(analysis.discovery.target, collected.evidence, settings.namespace, collected.cluster)
+    server = server_document(collected.target, collected.evidence, settings.namespace, collected.cluster)
     history = History(server_folder(settings.report_dir, server))
+    analysis = analyze(collected.evidence, settings, now, history.repaired())
     plan = make_plan(analysis.discovery.target, analysis.verdict, collected.evidence, history.baseline())
     plans = history.plans()
     policy = Policy(

@@ -115,6 +115,10 @@ class History:
         known: dict[str, dict[str, str]] = read_json(self._plans, {})
         return known
 
+    def repaired(self) -> str:
+        """Return when a plan was last acted upon, ISO 8601; empty when none was."""
+        return max((entry["used"] for entry in self.plans().values() if "used" in entry), default="")
+
     def issue(self, digest: str, at: str) -> None:
         """Remember that a plan was shown to a person."""
         plans = self.plans()

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from tests.lab import aws, database, dns, identity, network, postgres, processes, settings
+from tests.lab import aws, database, dns, identity, metadata, network, postgres, processes, settings
 from tests.lab.settings import LabError
 
 DAEMON = "aws-emulation"
@@ -53,6 +53,7 @@ def up() -> None:
     _wait_until_ready()
     network.forward(FORWARD, settings.HOST_AWS_PORT, unix_socket=aws.unix_socket())
     identity.create_account()
+    metadata.up()
 
 
 def _wait_until_ready(timeout: float = 60.0) -> None:
@@ -65,6 +66,7 @@ def _wait_until_ready(timeout: float = 60.0) -> None:
 
 def down() -> None:
     """Stop the emulation and remove every database; nothing happens when nothing is there."""
+    metadata.down()
     processes.stop(f"{FORWARD}-out")
     processes.stop(DAEMON)
     database.clear()

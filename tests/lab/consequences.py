@@ -143,8 +143,14 @@ def _stop(identifier: str, instance: Any) -> None:
     instance.add_event("LAB_STOPPED")
 
 
-def _start(identifier: str, instance: Any) -> None:
+def _linger(identifier: str) -> None:
     time.sleep(TRANSITION_SECONDS)
+    while database.held(identifier):
+        time.sleep(INTERVAL)
+
+
+def _start(identifier: str, instance: Any) -> None:
+    _linger(identifier)
     database.start_process(identifier)
     instance.status = "available"
     instance.add_event("LAB_STARTED")
@@ -153,7 +159,7 @@ def _start(identifier: str, instance: Any) -> None:
 def _reboot(identifier: str, instance: Any) -> None:
     database.stop_process(identifier)
     instance.add_event("LAB_SHUTDOWN")
-    time.sleep(TRANSITION_SECONDS)
+    _linger(identifier)
     database.start_process(identifier)
     instance.status = "available"
     instance.add_event("LAB_RESTARTED")

@@ -321,7 +321,7 @@ def fill_connections(identifier: str, leave: int = 0, user: str = OTHER_ROLE) ->
     processes.start(_holder(identifier), argv)
     free = "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
     used = "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid())"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while sql(identifier, f"{free} - {used}", instance.database)[0][0] > leave:
         if time.monotonic() > deadline or not processes.alive(_holder(identifier)):
             raise LabError(f"the connections of {identifier} could not be filled")
@@ -358,8 +358,23 @@ def unlock_tables(identifier: str) -> None:
     processes.stop(_locker(identifier))
 
 
+def hold(identifier: str, on: bool = True) -> None:
+    """Let RDS linger in its next ``starting`` or ``rebooting`` until this is ended, as AWS does for minutes."""
+    marker = get(identifier).folder / "hold"
+    if on:
+        marker.touch()
+    else:
+        marker.unlink(missing_ok=True)
+
+
+def held(identifier: str) -> bool:
+    """Whether ``hold`` is on."""
+    return (get(identifier).folder / "hold").exists()
+
+
 def normal(identifier: str) -> None:
     """End every state of this module but a stopped process."""
+    hold(identifier, on=False)
     release(identifier)
     unlock_tables(identifier)
     slow(identifier, 0)

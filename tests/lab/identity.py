@@ -28,6 +28,7 @@ SUBNETS = {
 }
 SUBNET_GROUP = f"{PREFIX}-database"
 NODE_GROUP = f"{PREFIX}-nodes"
+NODE_ROLE = f"{PREFIX}-node"
 # Part of the VPC in which the lab has nothing.
 NOBODY = "10.90.64.0/20"
 # What a cautious administrator gives to the one who diagnoses: reads, and the single repair of the runbook.
@@ -214,6 +215,18 @@ def create_server_role(name: str, namespace: str, service_account: str, bucket: 
     role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust_policy(namespace, service_account))["Role"]
     iam.put_role_policy(RoleName=name, PolicyName=SERVER_POLICY, PolicyDocument=server_policy(bucket))
     return str(role["Arn"])
+
+
+def create_node_role() -> None:
+    """Create the nodes' own role, unless it is there; it may do what a kubelet needs, and nothing with buckets."""
+    iam = aws.admin("iam")
+    trusted = {"Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    try:
+        iam.create_role(RoleName=NODE_ROLE, AssumeRolePolicyDocument=policy(trusted))
+    except iam.exceptions.EntityAlreadyExistsException:
+        return
+    allowed = {"Action": ["ec2:Describe*", "ecr:BatchGetImage", "ecr:GetAuthorizationToken"], "Resource": "*"}
+    iam.put_role_policy(RoleName=NODE_ROLE, PolicyName="worker-node", PolicyDocument=policy(allowed))
 
 
 def remove_server_role(name: str) -> None:

@@ -14,7 +14,20 @@ from tests.lab.settings import REPOSITORY
 from tests.tools import gates
 from tests.tools.environments import MAIN, ToolError, say
 
-SMOKE_FAULTS = ("healthy", "security_group_rule_removed", "selector_matches_nothing")
+SMOKE_FAULTS = (
+    "healthy",
+    "security_group_rule_removed",
+    "selector_matches_nothing",
+    "database_stopped",
+    "database_password_wrong",
+    "database_unknown",
+    "image_not_found",
+    "out_of_memory",
+    "network_policy",
+    "role_policy_denies",
+    "static_prefix",
+    "scaled_to_zero",
+)
 STEP_SECONDS = 3600
 QUESTION_SECONDS = 120
 LAB = ("python", "-m", "tests.lab")

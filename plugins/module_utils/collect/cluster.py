@@ -173,8 +173,9 @@ class ClusterCollector:
         if not slices.seen:
             return [self._note("dns", "", slices)]
         endpoints = [entry for item in slices.value["items"] for entry in item.get("endpoints") or []]
-        ready = sum(1 for entry in endpoints if (entry.get("conditions") or {}).get("ready") is not False)
-        value = {"service": slim("services", service.value), "endpoints": ready}
+        ready = [entry for entry in endpoints if (entry.get("conditions") or {}).get("ready") is not False]
+        addresses = sorted(address for entry in ready for address in entry.get("addresses") or [])
+        value = {"service": slim("services", service.value), "endpoints": len(ready), "addresses": addresses}
         return [self._note("dns", "", Observation(State.OK, value))]
 
     def _source_pods(self, namespace: str) -> list[Evidence]:

@@ -17,6 +17,7 @@ from .objects import PROBE_LABEL, TRACKING_URI
 
 Object = Mapping[str, Any]
 
+ROLE_VARIABLE = "AWS_ROLE_ARN"
 NEVER_READY = "mlflow-runbook.mlops/never"
 """A readiness gate that nobody sets keeps a pod out of every endpoint list; the API refuses underscores in it."""
 MEMORY_MARGIN_BYTES = 150 * 1024 * 1024
@@ -58,14 +59,22 @@ def byte_count(quantity: str | None) -> int | None:
 
 
 def server_pods(evidence: EvidenceSet, target: Target) -> list[dict[str, Any]]:
-    """Return the server's pods that are not being deleted, ready ones first."""
+    """Return the server's pods that are not being deleted, ready ones first; others may carry the same labels."""
+    sets = {
+        item["metadata"]["name"]
+        for item in evidence.objects("kubernetes.replicasets", target.namespace)
+        if any(owner["name"] == target.deployment for owner in item["metadata"].get("ownerReferences") or [])
+    }
     pods = [
         pod
         for pod in evidence.objects("kubernetes.pods", target.namespace)
         if pod["metadata"].get("namespace") == target.namespace
         and matches(target.selector, pod["metadata"].get("labels") or {})
         and not pod["metadata"].get("deletionTimestamp")
-        and any(owner["kind"] in OWNERS for owner in pod["metadata"].get("ownerReferences") or [])
+        and any(
+            owner["kind"] in OWNERS and (not sets or owner["name"] in sets)
+            for owner in pod["metadata"].get("ownerReferences") or []
+        )
     ]
     return sorted(pods, key=lambda pod: not is_ready(pod))
 
@@ -123,7 +132,8 @@ def enterable(
 
 def changed_since(pods: Iterable[Object], target: Target, evidence: EvidenceSet) -> str:
     """Say which Secret, ConfigMap or ServiceAccount of the server changed after a container started; empty if none."""
-    started = [container_state(pod, target.container).get("running", {}).get("startedAt", "") for pod in pods]
+    known = list(pods)
+    started = [container_state(pod, target.container).get("running", {}).get("startedAt", "") for pod in known]
     oldest = min((moment for moment in started if moment), default="")
     sources = [
         ("secret", "kubernetes.secrets", target.secrets),
@@ -138,6 +148,26 @@ def changed_since(pods: Iterable[Object], target: Target, evidence: EvidenceSet)
             ]
             if oldest and metadata["name"] in names and max(changes) > oldest:
                 return f"{kind}/{metadata['name']} changed after the server started"
+    return another_role(known, target, evidence)
+
+
+def another_role(pods: Iterable[Object], target: Target, evidence: EvidenceSet) -> str:
+    """Say that pods were given another AWS role than a new one would get; an annotation's removal leaves no date."""
+    template = workload_of(evidence, target)["spec"]["template"]
+    if variable(template, target.container, ROLE_VARIABLE):
+        return ""
+    given = {variable(pod, target.container, ROLE_VARIABLE) for pod in pods}
+    if given - {target.role_arn}:
+        return f"serviceaccount/{target.service_account} names another role than the server was started with"
+    return ""
+
+
+def variable(pod: Object, container: str, name: str) -> str:
+    """Return a literal environment variable of a container; empty when it has none."""
+    for item in pod["spec"]["containers"]:
+        for entry in item.get("env") or []:
+            if item["name"] == container and entry["name"] == name:
+                return str(entry.get("value") or "")
     return ""
 
 
@@ -171,6 +201,21 @@ def runnable_image(evidence: EvidenceSet, target: Target) -> str:
             if container["name"] == target.container and container["image"] in stored - failing:
                 return str(container["image"])
     return ""
+
+
+def foreign_endpoints(evidence: EvidenceSet, target: Target) -> list[tuple[str, int]]:
+    """Return address and port of the Service's ready endpoints that are none of the server's pods."""
+    own = {(pod.get("status") or {}).get("podIP") for pod in server_pods(evidence, target)}
+    return [
+        (address, port["port"])
+        for item in evidence.objects("kubernetes.endpointslices", target.namespace)
+        if (item["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == target.service
+        for endpoint in item.get("endpoints") or []
+        if (endpoint.get("conditions") or {}).get("ready") is not False
+        for address in endpoint.get("addresses") or []
+        for port in item.get("ports") or []
+        if address not in own and port.get("port")
+    ]
 
 
 def publishes_unready(evidence: EvidenceSet, target: Target) -> str:

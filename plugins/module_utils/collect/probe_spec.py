@@ -30,6 +30,8 @@ MOST_URIS = 5
 POLICY_SETTLE_SECONDS = 15.0
 """Enforcers of network policies reach a new pod late; within this time a refusal proves nothing."""
 PROBE_SECONDS = 40.0
+SERVICE_TRIES = 8
+"""With one bad replica of two, all eight connections are good once in 256 times; each replica is tried as well."""
 
 
 def authorization(settings: Settings) -> dict[str, str]:
@@ -73,8 +75,10 @@ def server_words(workload: Mapping[str, Any], container: str) -> list[str]:
     return []
 
 
-def target_of(host: str, port: int, requests: list[dict[str, Any]], settle_seconds: float = 0.0) -> dict[str, Any]:
-    return {"host": host, "port": port, "requests": requests, "settle_seconds": settle_seconds}
+def target_of(
+    host: str, port: int, requests: list[dict[str, Any]], settle_seconds: float = 0.0, tries: int = 1
+) -> dict[str, Any]:
+    return {"host": host, "port": port, "requests": requests, "settle_seconds": settle_seconds, "tries": tries}
 
 
 def policies_on_the_way(evidence: EvidenceSet, namespace: str, direction: str) -> bool:
@@ -133,7 +137,7 @@ def server_spec(
     dependencies: bool,
     settle_seconds: float = 0.0,
 ) -> dict[str, Any]:
-    """Ask what the server experiences.
+    """Ask what the server experiences; beyond the first pod only whether it reaches the database.
 
     Args:
         target: the server.
@@ -162,6 +166,9 @@ def server_spec(
         if settings.host_header:
             requests += requests_to(base, [target.static_prefix + SEARCH], headers, settings.host_header)
         spec["targets"] = [target_of("127.0.0.1", target.port, requests)]
+        host, port = str(target.backend.get("host") or ""), target.backend.get("port")
+        if not dependencies and host and port:
+            spec["targets"].append(target_of(host, int(port), []))
     return spec
 
 
@@ -171,6 +178,7 @@ def source_spec(
     client: Mapping[str, Any] | None,
     pod_addresses: Sequence[str],
     seconds: float,
+    others: Iterable[tuple[str, int]] = (),
     *,
     settle_seconds: float,
     patient: bool,
@@ -184,6 +192,7 @@ def source_spec(
         client: a live client, whose address of the server is used.
         pod_addresses: addresses of the ready pods; a Service without any refuses at once and for good.
         seconds: time limit.
+        others: addresses and ports that only have to be tried: other pods behind the Service, names that clients use.
         settle_seconds: how long a refused connection is tried again.
         patient: whether nothing else waits for the server's slowest answer.
         uris: tracking URIs of live clients, tried as they are.
@@ -199,11 +208,12 @@ def source_spec(
         host = urllib.parse.urlsplit(base).hostname or ""
         requests = requests_to(base, prefixed(target.static_prefix), headers)
         settle = settle_seconds if pod_addresses else 0.0
-        spec["targets"].append(target_of(host, target.service_port, requests, settle))
+        spec["targets"].append(target_of(host, target.service_port, requests, settle, SERVICE_TRIES))
     for address in pod_addresses:
         paths = [target.static_prefix + path for path in (HEALTH, SEARCH)]
         requests = requests_to(f"http://{address}:{target.port}", paths, headers)
         spec["targets"].append(target_of(address, target.port, requests, settle_seconds))
+    spec["targets"] += [target_of(host, port, []) for host, port in others]
     if not patient:
         for request in [item for row in spec["targets"] for item in row["requests"]]:
             request["seconds"] = min(request["seconds"], CLIENT_SECONDS)

@@ -16,6 +16,7 @@ from ..clients.calls import CallFailed, Deadline
 from ..clients.kubernetes import ClusterReader
 from ..core.client_uri import distinct
 from ..core.discovery import Discovery, Target, discover
+from ..core.discovery_service import services_named
 from ..core.evidence import API, DEBUG_COPY, POD, EvidenceSet, source_place
 from ..core.redaction import Redactor
 from ..core.settings import Settings
@@ -29,6 +30,7 @@ from .threads import Clock, Job, Notebook, together
 CHECK_MODE = "check mode enters and makes no pod"
 SWITCHED_OFF = "mlflow_probe_pods is off"
 MOST_ENTERED_PODS = 3
+MOST_FOREIGN = 5
 
 
 @dataclass(frozen=True)
@@ -142,11 +144,11 @@ class Collection:
             "" if image else f"no image with Python can be started, {target.image} cannot be pulled"
         )
         jobs: list[Job] = []
-        for namespace in self.settings.source_namespaces:
+        for namespace in self._sources():
             place = source_place(namespace)
-            if reason or self._is_absent(namespace):
-                reason = reason or f"namespace {namespace} does not exist"
-                self.evidence.add(self.notebook.skip("probe.pod", place, "", reason))
+            why_not = reason or (f"namespace {namespace} does not exist" if self._is_absent(namespace) else "")
+            if why_not:
+                self.evidence.add(self.notebook.skip("probe.pod", place, "", why_not))
                 continue
             client = pod_specs.live_client(self._client_pods(namespace), target)
             manifest = pod_specs.source_pod(namespace, client, image, probe_name(), runner.lifetime)
@@ -154,6 +156,11 @@ class Collection:
             wanted = self._source_spec(target, namespace, client)
             jobs.append(partial(runner.finish, place, manifest, made, wanted))
         return jobs
+
+    def _sources(self) -> list[str]:
+        """Return the clients' namespaces; when none of them exists, the server's own stands for its clients."""
+        named = list(self.settings.source_namespaces)
+        return named if not all(self._is_absent(name) for name in named) else [*named, self.settings.namespace]
 
     def _is_absent(self, namespace: str) -> bool:
         listed = self.evidence.first("kubernetes.namespaces", API)
@@ -177,10 +184,18 @@ class Collection:
             client,
             addresses,
             self.deadline.left(),
+            [*pod_specs.foreign_endpoints(self.evidence, target)[:MOST_FOREIGN], *self._lost_names(target, namespace)],
             settle_seconds=probe_spec.POLICY_SETTLE_SECONDS if policies else 0.0,
             patient=not entered,
             uris=distinct(self._client_pods(namespace), target),
         )
+
+    def _lost_names(self, target: Target, namespace: str) -> list[tuple[str, int]]:
+        """Return the Services that live clients name and that are not there, with the port that they use."""
+        known = {item["metadata"]["name"] for item in self.evidence.objects("kubernetes.services", target.namespace)}
+        named = {name for pod in self._client_pods(namespace) for name in services_named(pod, target.namespace)}
+        domain = f"{target.namespace}.svc.cluster.local"
+        return [(f"{name}.{domain}", target.service_port or target.port) for name in sorted(named - known)]
 
     def _server_jobs(self, target: Target, pods: list[dict[str, Any]], runner: ProbeRunner) -> list[Job]:
         """Enter the pods that may be entered, and make a copy where none may or where theirs is old news."""

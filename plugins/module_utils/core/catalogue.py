@@ -39,18 +39,21 @@ class Kind:
     faults: tuple[str, ...] = ()
 
 
-PODS = ("pods.crash_looping", "pods.restarted", "pods.not_ready", "pods.probe_failing", "pods.init_failing")
+PODS = ("pods.rollout_stuck", "pods.crash_looping", "pods.restarted", "pods.not_ready", "pods.probe_failing", "pods.init_failing")
 KILLED = "pods.liveness_too_tight"
 SERVING = (
     *PODS,
     KILLED,
     "service.no_endpoints",
     "service.unreachable",
+    "service.intermittent",
+    "service.replica_failing",
     "web_server.not_answering",
     "logs.server_stopped",
 )
 API = (
     "web_server.api_failing",
+    "service.replica_failing",
     "web_server.registry_failing",
     "database.pool_exhausted",
     "logs.worker_timeout",
@@ -127,6 +130,7 @@ KINDS = (
          ("restart: the probe fails again",), ("K-13", "W-11")),
     Kind("pods.init_failing", EITHER, "critical", ML, SERVING,
          ("kubectl -n {namespace} logs {pod} -c {container}",), (), ("K-15", "K-16")),
+    Kind("pods.rollout_stuck", SYMPTOM, "medium", ML),
     Kind("pods.starting", NOTE, "medium", ML, ("service.no_endpoints", "service.unreachable", "pods.not_ready", "pods.probe_failing")),
     Kind("pods.crash_looping", SYMPTOM, "critical", ML, (*PODS, "service.no_endpoints", "service.unreachable", "web_server.not_answering", "logs.server_stopped")),
     Kind("pods.restarted", SYMPTOM, "medium", ML, ("service.unreachable",)),
@@ -134,12 +138,13 @@ KINDS = (
     Kind("pods.probe_failing", SYMPTOM, "high", ML, ("pods.not_ready", "pods.restarted", "pods.crash_looping", "service.no_endpoints")),
     # service
     Kind("service.missing", CAUSE, "critical", ML, ("service.unreachable", "service.name_not_found"),
-         ("create a Service for the pods of {kind}/{deployment} in namespace {namespace}",), (), ("N-04",)),
+         ("create service/{service} for the pods of {kind}/{deployment} in namespace {namespace}, or correct MLFLOW_TRACKING_URI of its clients",),
+         ("restart: the pods are well",), ("N-04",)),
     Kind("service.selector_matches_nothing", CAUSE, "critical", ML, ("service.no_endpoints", "service.unreachable"),
          ("kubectl -n {namespace} patch service {service} --type=merge -p '{patch}'",),
          ("restart: the pods are well, the Service does not select them",), ("S-01",)),
     Kind("service.selector_matches_others", CAUSE, "critical", ML,
-         ("service.no_endpoints", "service.unreachable", "web_server.api_failing"),
+         ("service.no_endpoints", "service.unreachable", "service.intermittent", "web_server.api_failing"),
          ("kubectl -n {namespace} patch service {service} --type=merge -p '{patch}'",), ("restart: the pods are well",), ("S-05",)),
     Kind("service.port_mismatch", CAUSE, "critical", ML, ("service.unreachable", "service.no_endpoints"),
          ("let targetPort of service/{service} be {port}, the port that MLflow listens on",),
@@ -152,6 +157,10 @@ KINDS = (
          ("restart: the server is well, the client asks at the wrong place",), ("C-02", "C-04")),
     Kind("service.client_path_wrong", CAUSE, "medium", ML, (), ("set MLFLOW_TRACKING_URI of {client} to {uri}",),
          ("restart: the server is well, the client asks at the wrong place",), ("C-05",)),
+    Kind("service.replica_failing", EITHER, "high", ML, ("service.intermittent", "service.unreachable"),
+         ("compare {pod} with the other replicas: node, image, environment, age", "kubectl -n {namespace} delete pod {replica}"),
+         (), ("S-06", "G-02")),
+    Kind("service.intermittent", SYMPTOM, "high", NET),
     Kind("service.no_endpoints", SYMPTOM, "high", ML, ("service.unreachable",)),
     Kind("service.unreachable", SYMPTOM, "high", NET),
     Kind("service.ingress_failing", SYMPTOM, "high", NET),
@@ -271,8 +280,8 @@ KINDS = (
     Kind("network_policy.ingress_denied", CAUSE, "high", NET, ("service.unreachable",),
          ("let the owner of {policies} admit TCP {port} from namespace {source}",),
          ("restart: the policy stays as it is",), ("P-01",)),
-    Kind("network_policy.source_egress_denied", CAUSE, "high", NET, ("service.unreachable", "service.name_not_found"),
-         ("let the owner of {policies} admit egress to namespace {namespace} on TCP {port}",), (), ("P-01",)),
+    Kind("network_policy.source_egress_denied", CAUSE, "high", NET, ("service.unreachable", "service.name_not_found", "service.intermittent"),
+         ("let the owner of {policies} admit egress to {destination}",), ("restart: the server is well",), ("P-01", "N-03")),
     Kind("network_policy.egress_denied", CAUSE, "critical", NET,
          (*NO_DATABASE, *REFUSED, "database.name_not_found", "artifact_store.unreachable", "logs.artifact_store_unreachable",
           "network_policy.dns_failing", *ARTIFACTS),

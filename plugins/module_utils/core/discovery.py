@@ -142,21 +142,21 @@ def discover(evidence: EvidenceSet, settings: Settings) -> Discovery:
                 scored.append((score, kind, workload, commands))
     if not scored:
         return Discovery(problem=nothing_found(evidence, settings))
-    best = max(score for score, *_ in scored)
+    best = max(score for score, *dummy in scored)
     leaders = [item for item in scored if item[0] == best]
     if len(leaders) > 1:
-        names = tuple(sorted(workload["metadata"]["name"] for _, _, workload, _ in leaders))
+        names = tuple(sorted(workload["metadata"]["name"] for dummy, dummy, workload, dummy in leaders))
         return Discovery(
             problem=f"{len(names)} workloads in namespace {settings.namespace} look like a tracking server: "
             f"{', '.join(names)}; name one with mlflow_deployment",
             candidates=names,
         )
-    _, kind, workload, commands = leaders[0]
+    dummy, kind, workload, commands = leaders[0]
     return Discovery(target=describe(kind, workload, commands, evidence, settings))
 
 
 def label_selector_matches(term: str, workload: Mapping[str, Any]) -> bool:
-    key, _, value = term.partition("=")
+    key, dummy, value = term.partition("=")
     labels = {**workload["metadata"].get("labels", {}), **workload["spec"]["template"]["metadata"].get("labels", {})}
     return labels.get(key) == value
 
@@ -190,8 +190,7 @@ def describe(
     where = f"{kind.lower()}/{workload['metadata']['name']}"
     found = dict.fromkeys(("deployment", "container", "image", "port", "static_prefix", "service_account"), where)
     port = server_port(container, command)
-    service, service_port = find_service(workload, port, evidence, settings)
-    found["service"] = "mlflow_service" if settings.service else "selector of the Service" if service else ""
+    service, service_port, found["service"] = find_service(workload, port, evidence, settings)
     backend = find_backend(command, evidence, settings, found)
     artifacts = find_artifacts(command, settings, found)
     role_arn = find_role(pod_spec.get("serviceAccountName", "default"), evidence, settings, found)

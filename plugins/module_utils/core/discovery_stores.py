@@ -107,7 +107,7 @@ def find_artifacts(command: ServerCommand, settings: Settings, found: dict[str, 
     )
     bucket, prefix = "", ""
     if destination.startswith("s3://"):
-        bucket, _, prefix = destination[len("s3://") :].partition("/")
+        bucket, dummy, prefix = destination[len("s3://") :].partition("/")
         bucket = "" if "$" in bucket else bucket
         found["bucket"] = "pod template" if bucket else ""
     output, where = output_of(settings, "artifact_bucket")
@@ -153,9 +153,7 @@ def find_instance(backend: Mapping[str, Any], settings: Settings, found: dict[st
     return identifier
 
 
-def find_region(
-    backend: Mapping[str, Any], command: ServerCommand, settings: Settings, found: dict[str, str]
-) -> str:
+def find_region(backend: Mapping[str, Any], command: ServerCommand, settings: Settings, found: dict[str, str]) -> str:
     """Return the region: the variable's, the database host's, the server's own or Terraform's."""
     match = RDS_HOST.match(backend.get("host") or "")
     candidates = (
@@ -178,7 +176,9 @@ def remarks(backend: Mapping[str, Any], artifacts: ArtifactStore) -> tuple[str, 
     elif kind == "file":
         said.append("the backend store is a folder in the pod: there is no database server to judge")
     elif kind and kind != "postgresql":
-        said.append(f"the backend store is {kind}: instance, name and port are judged; login, content and schema are not")
+        said.append(
+            f"the backend store is {kind}: instance, name and port are judged; login, content and schema are not"
+        )
     if artifacts.endpoint:
         said.append(f"artifacts are in an S3-compatible store at {artifacts.endpoint}: AWS is not asked about it")
     return tuple(said)

@@ -88,7 +88,7 @@ def same_place(step: Step, plan: Plan, policy: Policy) -> Refusal | None:
     return Refusal("same_place", f"could not see which {missing} this is")
 
 
-Guard = Callable[[Step, Plan, Policy], Refusal | None]
+Guard = Callable[[Step, Plan, Policy], "Refusal | None"]
 GUARDS: tuple[Guard, ...] = (possible, same_place, proof, allowed, approval)
 
 

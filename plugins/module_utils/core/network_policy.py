@@ -18,11 +18,12 @@ EGRESS = "Egress"
 class Peer:
     """One end of a flow; an end outside the cluster has an address and no namespace.
 
-    ``ports`` maps the names of a pod's container ports to numbers.
+    ``ports`` maps the names of a pod's container ports to numbers. ``labels`` is ``None`` for a pod whose labels are
+    not known: like an address that is not known, it gets the benefit of the doubt.
     """
 
     namespace: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] | None = field(default_factory=dict)
     namespace_labels: Mapping[str, str] = field(default_factory=dict)
     address: str = ""
     ports: Mapping[str, int] = field(default_factory=dict)
@@ -61,7 +62,7 @@ def directions(spec: Mapping[str, Any]) -> set[str]:
 def peer_matches(rule_peer: Mapping[str, Any], policy_namespace: str, peer: Peer) -> bool:
     block = rule_peer.get("ipBlock")
     if block:
-        return bool(peer.address) and in_block(peer.address, block)
+        return not peer.address or in_block(peer.address, block)
     if not peer.namespace:
         return False
     if "namespaceSelector" in rule_peer:
@@ -69,7 +70,7 @@ def peer_matches(rule_peer: Mapping[str, Any], policy_namespace: str, peer: Peer
             return False
     elif peer.namespace != policy_namespace:
         return False
-    return "podSelector" not in rule_peer or selects(rule_peer["podSelector"], peer.labels)
+    return "podSelector" not in rule_peer or peer.labels is None or selects(rule_peer["podSelector"], peer.labels)
 
 
 def in_block(address: str, block: Mapping[str, Any]) -> bool:
@@ -113,7 +114,7 @@ def decide(
         for policy in policies
         if policy["metadata"]["namespace"] == judged.namespace
         and direction in directions(policy["spec"])
-        and selects(policy["spec"].get("podSelector"), judged.labels)
+        and selects(policy["spec"].get("podSelector"), judged.labels or {})
     ]
 
     def rule_allows(rule: Mapping[str, Any], namespace: str) -> bool:

@@ -181,6 +181,9 @@ def cause_lines(report: Mapping[str, Any]) -> list[str]:
         ]
     if verdict["status"] == "healthy":
         return ["none; the server answers API calls that use its database"]
+    over = verdict.get("recovered")
+    if over:
+        return [f"none now; from {short_time(over['from'])} to {short_time(over['to'])} {over['what']}"]
     first = verdict["unknown"][0] if verdict["unknown"] else {"what": "nothing was seen", "why": "no evidence"}
     return [f"not known: {first['what']} ({first['why']})"]
 

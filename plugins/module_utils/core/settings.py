@@ -31,7 +31,7 @@ class SettingsError(ValueError):
         super().__init__(f"{name} is {value!r}, expected {expected}")
 
 
-def default_report_dir(environment: Mapping[str, str] = os.environ) -> str:
+def default_report_dir(environment: Mapping[str, str]) -> str:
     """Return the reports' folder under the XDG state folder."""
     state = environment.get("XDG_STATE_HOME") or "~/.local/state"
     return str(Path(state).expanduser() / "mlops-mlflow-runbook" / "reports")
@@ -156,7 +156,7 @@ def from_variables(variables: Mapping[str, Any], *, check_mode: bool = False) ->
     values |= {name: to_text(PREFIX + name, given[name]) for name in TEXTS if name in given}
     values["kubernetes"] = {name: given[name] for name in KUBERNETES_OPTIONS if given.get(name) not in (None, "")}
     values["aws"] = {name: given[name] for name in AWS_OPTIONS if given.get(name) not in (None, "")}
-    values["report_dir"] = str(Path(values.get("report_dir") or default_report_dir()).expanduser())
+    values["report_dir"] = str(Path(values.get("report_dir") or default_report_dir(os.environ)).expanduser())
     values["sections"] = values.get("sections") or SECTIONS
     settings = Settings(**values)
     validate(settings)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -28,6 +28,9 @@ from .findings import (
     earliest,
     parse_time,
 )
+
+SOMETIMES = frozenset({"service.ingress_backend_wrong", "service.replica_failing", "service.selector_matches_others"})
+"""Causes that fail some requests now, although our own got through."""
 
 CLOCK_TOLERANCE = timedelta(minutes=2)
 """Moments come from the clocks of nodes, AWS and pods, and logs lag; a smaller difference says nothing about order."""
@@ -85,6 +88,26 @@ class Cause:
 
 
 @dataclass(frozen=True)
+class Recovery:
+    """A failure that is over.
+
+    Attributes:
+        what: what failed, in a sentence.
+        begin: first failure, ISO 8601.
+        end: first success after the last failure, ISO 8601.
+        evidence: keys of the evidence that shows it.
+    """
+
+    what: str
+    begin: str
+    end: str
+    evidence: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"what": self.what, "from": self.begin, "to": self.end, "evidence": list(self.evidence)}
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The answer to one diagnosis."""
 
@@ -95,6 +118,7 @@ class Verdict:
     explained_by: Mapping[str, str] = field(default_factory=dict)
     ruled_out: tuple[RuledOut, ...] = ()
     unknown: tuple[Unknown, ...] = ()
+    recovery: Recovery | None = None
 
     @property
     def do_not(self) -> list[str]:
@@ -108,6 +132,7 @@ class Verdict:
             "ruled_out": [{"what": item.what, "by": list(item.by)} for item in self.ruled_out],
             "unknown": [asdict(item) for item in self.unknown],
             "do_not": self.do_not,
+            "recovered": self.recovery.as_json() if self.recovery else None,
         }
 
 
@@ -196,6 +221,32 @@ def build_cause(finding: Finding, explained: list[Finding], target: Target | Non
     )
 
 
+def merged(causes: Iterable[Cause]) -> list[Cause]:
+    """Name an object once for one kind of trouble: what it does on several flows adds up."""
+    joined: dict[tuple[str, str], Cause] = {}
+    for cause in causes:
+        name = (cause.finding.id, cause.finding.object)
+        known = joined.setdefault(name, cause)
+        if known is not cause:
+            evidence = tuple(dict.fromkeys((*known.finding.evidence, *cause.finding.evidence)))
+            summary = "; ".join(dict.fromkeys((known.finding.summary, cause.finding.summary)))
+            joined[name] = replace(
+                known,
+                finding=replace(
+                    known.finding,
+                    evidence=evidence,
+                    summary=summary,
+                    configured=known.finding.configured or cause.finding.configured,
+                    measured=known.finding.measured or cause.finding.measured,
+                ),
+                explains=tuple(dict.fromkeys((*known.explains, *cause.explains))),
+                since=earliest(known.since, cause.since),
+                next=tuple(dict.fromkeys((*known.next, *cause.next))),
+                do_not=tuple(dict.fromkeys((*known.do_not, *cause.do_not))),
+            )
+    return list(joined.values())
+
+
 def conflicts(evidence: EvidenceSet) -> list[Unknown]:
     """Find contradictions: the same key seen twice with different results."""
     seen: dict[str, Evidence] = {}
@@ -239,7 +290,7 @@ def status_of(impact: Impact, causes: list[Cause], unexplained: list[Finding]) -
         return "degraded"
     if impact.reads is None:
         return "unknown"
-    if any(cause.finding.section == "latency" for cause in causes):
+    if any(cause.finding.section == "latency" or cause.finding.id in SOMETIMES for cause in causes):
         return "degraded"
     if causes:
         return "at_risk"
@@ -297,7 +348,7 @@ def judge(results: Iterable[SectionResult], evidence: EvidenceSet, target: Targe
     return Verdict(
         status="unknown" if contradictions else status_of(impact, causes, unexplained),
         impact=impact,
-        causes=() if contradictions else tuple(sorted(causes, key=weight)),
+        causes=() if contradictions else tuple(sorted(merged(causes), key=weight)),
         findings=tuple(findings),
         explained_by=explained_by,
         ruled_out=tuple(ruled_out.values()),

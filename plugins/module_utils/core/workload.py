@@ -151,3 +151,11 @@ def probes_from_server(context: Context, what: str, subject: str | None = None) 
 
 def result_of(item: Evidence) -> str:
     return str(item.value.get("result", ""))
+
+
+def changed(obj: Object) -> str | None:
+    """Return when a person or controller last changed the object's specification, as the API server recorded it."""
+    moments = [item["time"] for item in obj["metadata"].get("lastChanged") or [] if item.get("time")]
+    created = obj["metadata"].get("creationTimestamp")
+    latest = max(moments, default=None)
+    return latest if latest and latest != created else None

@@ -16,6 +16,8 @@ from .common import CONNECT_SECONDS, Failed, Record, classify
 
 POSTGRESQL_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 PAUSE_SECONDS = 1.0
+AGAIN_SECONDS = 2.0
+MOST_FAILURES = 2
 ESTABLISHED = "01"
 """State of a connection in ``/proc/net/tcp``."""
 
@@ -61,15 +63,44 @@ def own_connections(text: str, port: int) -> int:
     return sum(1 for row in rows if row[3] == ESTABLISHED and int(row[2].rpartition(":")[2], 16) == port)
 
 
-def tcp(record: Record, host: str, port: int, settle_seconds: float = 0.0) -> bool:
-    """Measure whether a port accepts connections."""
+def tcp(record: Record, host: str, port: int, settle_seconds: float = 0.0, tries: int = 1) -> bool:
+    """Measure whether a port accepts connections.
+
+    Args:
+        record: where the result goes.
+        host: name or address.
+        port: port number.
+        settle_seconds: see ``connect``.
+        tries: how many connections are made; behind one address several servers can stand, of which some fail.
+    """
 
     def step() -> dict[str, Any]:
-        connection, attempts = connect(host, port, settle_seconds)
+        try:
+            connection, attempts = connect(host, port, settle_seconds)
+        except Failed as failure:
+            good, failures = try_again(host, port, tries - 1)
+            if not good:
+                raise
+            failures = [failure.value["result"], *failures]
+            return {"address": host, "attempts": 1, "tries": good + len(failures), "failures": failures}
         with connection:
-            return {"address": connection.getpeername()[0], "attempts": attempts}
+            address = connection.getpeername()[0]
+        good, failures = try_again(host, port, tries - 1)
+        return {"address": address, "attempts": attempts, "tries": 1 + good + len(failures), "failures": failures}
 
     return record.measure("probe.tcp", f"{host}:{port}", step) is not None
+
+
+def try_again(host: str, port: int, times: int) -> tuple[int, list[str]]:
+    """Open and close some more connections, until two have failed; return how many worked and how others failed."""
+    good, failures = 0, []
+    while good + len(failures) < times and len(failures) < MOST_FAILURES:
+        try:
+            socket.create_connection((host, port), timeout=AGAIN_SECONDS).close()
+            good += 1
+        except OSError as error:
+            failures.append(classify(error))
+    return good, failures
 
 
 def postgresql_port(record: Record, host: str, port: int, settle_seconds: float = 0.0) -> bool:

@@ -59,7 +59,7 @@ def privileges(context: Context, item: Evidence, result: SectionResult) -> None:
     lost: dict[str, list[str]] = {}
     for name, allowed in (item.value.get("can_write") or {}).items():
         if allowed is False:
-            privilege, _, table = name.partition("_")
+            privilege, dummy, table = name.partition("_")
             lost.setdefault(table, []).append(privilege.upper())
     if not lost:
         return

@@ -67,7 +67,7 @@ def login(context: Context, result: SectionResult) -> None:
     refused = [(item, reason) for item in logins(context) if (reason := reason_of(item))]
     if old_settings(context, result) or not refused:
         return
-    items = [item for item, _ in refused]
+    items = [item for item, dummy in refused]
     text = " ".join(str(item.value.get("error", "")) for item in items)
     result.findings.append(
         Finding(

@@ -77,7 +77,7 @@ def relevant_logs(context: Context) -> Iterator[tuple[Evidence, datetime]]:
 def is_running(pod: Mapping[str, Any], container: str) -> bool:
     return any(
         status["name"] == container and "running" in (status.get("state") or {})
-        for status, _ in container_statuses(pod)
+        for status, dummy in container_statuses(pod)
     )
 
 
@@ -138,7 +138,7 @@ def login_fails(context: Context) -> bool:
 
 def accesses(context: Context) -> Iterator[tuple[str, str, str, int]]:
     """Yield time, method, path and status of every access line of the running containers."""
-    for item, _ in relevant_logs(context):
+    for item, dummy in relevant_logs(context):
         if not item.subject.endswith("/current"):
             continue
         for line in item.value["lines"]:
@@ -161,7 +161,7 @@ def later_success(context: Context, match: Match) -> bool:
 
 def later_api_success(context: Context, match: Match) -> bool:
     return any(
-        at > match.at and path.startswith(API_PATHS) and status == 200 for at, _, path, status in accesses(context)
+        at > match.at and path.startswith(API_PATHS) and status == 200 for at, dummy, path, status in accesses(context)
     )
 
 
@@ -208,7 +208,7 @@ def stands_alone(context: Context, group: list[Match]) -> bool:
 
 def own_log(context: Context, match: Match) -> bool:
     """Tell whether a line stands in a log of MLflow's own container, or of one that has to end before it."""
-    pod_name, container, _ = match.evidence.subject.split("/")
+    pod_name, container, dummy = match.evidence.subject.split("/")
     return any(
         status["name"] == container and (init or container == context.target.container)
         for pod in current_pods(context)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,17 +18,30 @@ from ..core.findings import (
     Context,
     Finding,
     SectionResult,
+    Unknown,
     keys,
     source_flow,
 )
 from ..core.network_policy import EGRESS, INGRESS, Decision, Peer, decide
-from ..core.workload import labels_of, probes_from_server, result_of, server_pods, workload
-from .service import SOURCE_PREFIX, changed, probes_of_service
+from ..core.workload import probes_from_server, result_of, server_pods
+from .policy_flows import (
+    SOURCE_PREFIX,
+    admitted_by_label,
+    dns_peer,
+    peer_behind,
+    policies,
+    seen_address,
+    server_peer,
+    source_peer,
+    sources,
+)
+from .service import changed
 
 BLOCKED = frozenset({"refused", "timeout", "reset"})
 """kube-router rejects, the AWS VPC CNI and Calico drop: both are seen in the field."""
 
 DNS_PORT = 53
+HTTP_PORT = 80
 HTTPS_PORT = 443
 
 
@@ -43,65 +57,6 @@ def analyze(context: Context) -> SectionResult:
     to_database(context, result)
     to_aws(context, result)
     return result
-
-
-def policies(context: Context) -> list[dict[str, Any]]:
-    return context.evidence.objects("kubernetes.networkpolicies")
-
-
-def namespace_labels(context: Context, name: str) -> Mapping[str, str]:
-    for item in context.evidence.objects("kubernetes.namespaces"):
-        if item["metadata"]["name"] == name:
-            return labels_of(item)
-    return {"kubernetes.io/metadata.name": name}
-
-
-def peer_of(
-    context: Context,
-    namespace: str,
-    labels: Mapping[str, str],
-    *,
-    address: str = "",
-    ports: Mapping[str, int] | None = None,
-) -> Peer:
-    return Peer(namespace, labels, namespace_labels(context, namespace), address, ports or {})
-
-
-def server_peer(context: Context) -> Peer:
-    found = workload(context)
-    template = found["spec"]["template"] if found else {"metadata": {}, "spec": {"containers": []}}
-    pods = server_pods(context)
-    labels = labels_of(pods[0]) if pods else template["metadata"].get("labels") or {}
-    ports = {
-        port["name"]: port["containerPort"]
-        for container in template["spec"]["containers"]
-        for port in container.get("ports") or []
-        if port.get("name")
-    }
-    address = pods[0].get("status", {}).get("podIP", "") if pods else ""
-    return peer_of(context, context.target.namespace, labels, address=address, ports=ports)
-
-
-def sources(context: Context) -> list[str]:
-    return sorted(
-        {item.place[len(SOURCE_PREFIX) :] for item in context.evidence if item.place.startswith(SOURCE_PREFIX)}
-    )
-
-
-def source_peer(context: Context, namespace: str) -> Peer:
-    """Return the source as its probe pod stood for it, which carries a live client's labels when there is one."""
-    probe = context.evidence.first("probe.pod", SOURCE_PREFIX + namespace)
-    labels = (probe.value or {}).get("labels") if probe is not None and probe.seen else None
-    if labels is None:
-        labels = next(
-            (
-                labels_of(pod)
-                for pod in context.evidence.objects("kubernetes.pods", namespace)
-                if pod.get("status", {}).get("phase") == "Running"
-            ),
-            {},
-        )
-    return peer_of(context, namespace, labels)
 
 
 def blame(
@@ -156,20 +111,16 @@ def from_source(context: Context, namespace: str, result: SectionResult) -> None
             {**facts, "policy_namespace": context.target.namespace},
         )
         result.findings += [found] if found else []
-    egress = decide(policies(context), EGRESS, source, server, port)
-    if not egress.allowed:
-        summary = f"the NetworkPolicies of namespace {namespace} do not let its pods reach MLflow on port {port}"
-        found = blame(
-            context,
-            "network_policy.source_egress_denied",
-            egress,
-            behaviour,
-            source_flow(namespace),
-            summary,
-            {**facts, "policy_namespace": namespace},
+    passes = source_egress(context, namespace, source, server, behaviour, result)
+    if admitted_by_label(context, namespace):
+        result.unknown.append(
+            Unknown(
+                f"whether clients in namespace {namespace} reach MLflow",
+                "its NetworkPolicies admit clients by their labels, and none runs whose labels could be taken",
+                f"a client that runs in namespace {namespace}",
+            )
         )
-        result.findings += [found] if found else []
-    if ingress.allowed and egress.allowed:
+    elif ingress.allowed and passes:
         proof = context.evidence.first("kubernetes.networkpolicies", API, context.target.namespace)
         result.rule_out(
             "network_policy.ingress_denied",
@@ -178,8 +129,52 @@ def from_source(context: Context, namespace: str, result: SectionResult) -> None
         )
 
 
-def probes_of_source(context: Context, namespace: str) -> list[Evidence]:
-    return [item for item in probes_of_service(context, "probe.tcp") if item.place == SOURCE_PREFIX + namespace]
+def source_egress(
+    context: Context, namespace: str, source: Peer, server: Peer, behaviour: list[Evidence], result: SectionResult
+) -> bool:
+    """Judge the policies of the clients' namespace: the way to MLflow, and to DNS before it."""
+    port = context.target.port
+    lookups = probes_of_source(context, namespace, "probe.dns")
+    failed = [item for item in lookups if result_of(item) in ("try_again", "timeout", "not_found")]
+    refused = f"the NetworkPolicies of namespace {namespace} do not let its pods"
+    facts = {"source": namespace, "port": port, "policy_namespace": namespace}
+    egress = decide(policies(context), EGRESS, source, server, port)
+    names = decide(policies(context), EGRESS, source, dns_peer(context), DNS_PORT, "UDP")
+    found = None
+    if not egress.allowed:
+        summary = f"{refused} reach MLflow on port {port}"
+        found = blame(
+            context,
+            "network_policy.source_egress_denied",
+            egress,
+            [*behaviour, *failed],
+            source_flow(namespace),
+            summary,
+            {**facts, "destination": f"namespace {context.target.namespace} on TCP {port}"},
+        )
+    elif not names.allowed and failed:
+        found = blame(
+            context,
+            "network_policy.source_egress_denied",
+            names,
+            failed,
+            source_flow(namespace),
+            f"{refused} ask DNS (UDP {DNS_PORT})",
+            {**facts, "destination": f"DNS on UDP and TCP {DNS_PORT}"},
+        )
+    result.findings += [found] if found else []
+    return egress.allowed and (names.allowed or not failed)
+
+
+def probes_of_source(context: Context, namespace: str, what: str = "probe.tcp") -> list[Evidence]:
+    """Return what a source's place saw of the Service's name and of the server's pods."""
+    host = f"{context.target.service}.{context.target.namespace}"
+    addresses = {(pod.get("status") or {}).get("podIP") for pod in server_pods(context)}
+    return [
+        item
+        for item in context.evidence.all(what, SOURCE_PREFIX + namespace)
+        if item.seen and (host in item.subject or item.subject.rpartition(":")[0] in addresses)
+    ]
 
 
 def egress_to(context: Context, other: Peer, port: int, protocol: str = "TCP") -> Decision:
@@ -193,8 +188,7 @@ def denying(context: Context) -> str:
 def to_dns(context: Context, result: SectionResult) -> None:
     lookups = probes_from_server(context, "probe.dns")
     failing = [item for item in lookups if result_of(item) in ("try_again", "timeout")]
-    kube_dns = peer_of(context, "kube-system", {"k8s-app": "kube-dns"})
-    decision = egress_to(context, kube_dns, DNS_PORT, "UDP")
+    decision = egress_to(context, dns_peer(context), DNS_PORT, "UDP")
     if not decision.allowed and (failing or not lookups):
         summary = f"{denying(context)} MLflow ask DNS (UDP {DNS_PORT})"
         found = blame(
@@ -224,33 +218,36 @@ def to_dns(context: Context, result: SectionResult) -> None:
 
 def to_database(context: Context, result: SectionResult) -> None:
     backend = context.target.backend
-    attempts = probes_from_server(context, "probe.tcp", f"{backend.get('host')}:{backend.get('port')}")
-    address = next((item.value["address"] for item in attempts if item.value.get("address")), "")
-    if not address or not backend.get("port"):
-        return
-    decision = egress_to(context, Peer(address=str(address)), int(backend["port"]))
-    if decision.allowed:
-        return
-    summary = f"{denying(context)} MLflow reach its database at {address}:{backend['port']}"
-    facts = {"destination": f"{address} on TCP {backend['port']}", "policy_namespace": context.target.namespace}
-    found = blame(context, "network_policy.egress_denied", decision, attempts, TO_DATABASE, summary, facts)
-    result.findings += [found] if found else []
+    host, port = str(backend.get("host") or ""), backend.get("port")
+    attempts = probes_from_server(context, "probe.tcp", f"{host}:{port}")
+    to_store(context, result, TO_DATABASE, "its database", host, int(port or 0), attempts)
 
 
 def to_aws(context: Context, result: SectionResult) -> None:
-    for flow, prefix in ((TO_OBJECT_STORAGE, "s3"), (TO_IDENTITY, "sts")):
-        attempts = [
-            item
-            for item in probes_from_server(context, "probe.tcp")
-            if prefix in item.subject.split(".")[:2] or item.subject.startswith(f"{prefix}.")
-        ]
-        address = next((item.value["address"] for item in attempts if item.value.get("address")), "")
-        if not address:
-            continue
-        decision = egress_to(context, Peer(address=str(address)), HTTPS_PORT)
-        if decision.allowed:
-            continue
-        summary = f"{denying(context)} MLflow reach {prefix.upper()} at {address}:{HTTPS_PORT}"
-        facts = {"destination": f"{prefix.upper()} on TCP {HTTPS_PORT}", "policy_namespace": context.target.namespace}
-        found = blame(context, "network_policy.egress_denied", decision, attempts, flow, summary, facts)
-        result.findings += [found] if found else []
+    attempts = probes_from_server(context, "probe.tcp")
+    own = urllib.parse.urlsplit(context.target.artifact_endpoint)
+    if own.hostname:
+        port = own.port or (HTTPS_PORT if own.scheme == "https" else HTTP_PORT)
+        tried = [item for item in attempts if item.subject == f"{own.hostname}:{port}"]
+        to_store(context, result, TO_OBJECT_STORAGE, "its artifact store", own.hostname, port, tried)
+        return
+    for flow, service in ((TO_OBJECT_STORAGE, "s3"), (TO_IDENTITY, "sts")):
+        tried = [item for item in attempts if service in item.subject.split(".")[:2] and ".amazonaws." in item.subject]
+        to_store(context, result, flow, service.upper(), f"{service}.amazonaws.com", HTTPS_PORT, tried)
+
+
+def to_store(
+    context: Context, result: SectionResult, flow: str, name: str, host: str, port: int, attempts: list[Evidence]
+) -> None:
+    """Judge the way from MLflow to something that it stores in, where the address was tried."""
+    address = seen_address(attempts)
+    behind = peer_behind(context, host, address, port) if address and port else None
+    if behind is None:
+        return
+    decision = egress_to(context, *behind)
+    if decision.allowed:
+        return
+    summary = f"{denying(context)} MLflow reach {name} at {address}:{port}"
+    facts = {"destination": f"{name} ({address}) on TCP {port}", "policy_namespace": context.target.namespace}
+    found = blame(context, "network_policy.egress_denied", decision, attempts, flow, summary, facts)
+    result.findings += [found] if found else []

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from ..core.evidence import API, Evidence
-from ..core.findings import Context, Finding, SectionResult, keys
+from ..core.findings import Context, Finding, SectionResult, keys, parse_time
 from ..core.workload import container_spec, container_statuses, is_recent, last_end
 
 IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
@@ -41,6 +42,10 @@ SHELL_EXITS = frozenset({126, 127})
 """A shell's exit codes for a program that cannot be run and one that is not there (POSIX, section 2.8.2)."""
 
 WORDS_SHOWN = 200
+SETTLED = timedelta(minutes=15)
+SEVERAL_RESTARTS = 3
+"""A single end that is over is history; several within the hour, or one just now, are a fault."""
+
 MEMORY_NEED = "0.4 GiB with one worker and jobs off, 2.1 GiB by default"
 """Idle footprint measured with MLflow 3.17.2 (field guide section 2.3)."""
 
@@ -198,11 +203,18 @@ def image_failure(
     )
 
 
+def keeps_ending(context: Context, status: Mapping[str, Any], end: Mapping[str, Any]) -> bool:
+    """Tell whether a container that runs now will end again, as far as its last hour says."""
+    finished = str(end.get("finishedAt") or "")
+    lately = bool(finished) and context.now - parse_time(finished) <= SETTLED
+    return lately or int(status.get("restartCount", 0)) >= SEVERAL_RESTARTS
+
+
 def out_of_memory(
     context: Context, pod: Mapping[str, Any], status: Mapping[str, Any], end: Mapping[str, Any], result: SectionResult
 ) -> bool:
     """Only the reason counts: exit code 137 alone is also an ordinary stop (field guide section 1.4)."""
-    if end.get("reason") != "OOMKilled" or not is_recent(end.get("finishedAt") or "", context):
+    if end.get("reason") != "OOMKilled" or (status.get("ready") and not keeps_ending(context, status, end)):
         return False
     limit = container_spec(pod, status["name"]).get("resources", {}).get("limits", {}).get("memory", "not set")
     result.findings.append(

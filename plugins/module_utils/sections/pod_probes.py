@@ -54,7 +54,7 @@ def status_of_container(context: Context, pod: Mapping[str, Any]) -> Mapping[str
 
 def is_starting(context: Context, pod: Mapping[str, Any]) -> bool:
     """A first start is not a fault: MLflow takes up to two minutes on a quarter of a CPU (field guide section 2.3)."""
-    if any(status.get("restartCount", 0) for status, _ in container_statuses(pod)):
+    if any(status.get("restartCount", 0) for status, dummy in container_statuses(pod)):
         return False
     started = pod.get("status", {}).get("startTime") or pod["metadata"]["creationTimestamp"]
     return (context.now - parse_time(started)).total_seconds() < start_budget(
@@ -77,11 +77,14 @@ def failing(
 ) -> dict[str, tuple[str, str, dict[str, Any]]]:
     """Return probe, text and event of the newest failure of each of the container's probes."""
     found: dict[str, tuple[str, str, dict[str, Any]]] = {}
+    started = status_of_container(context, pod).get("started")
     for event in sorted(events, key=event_time):
         match = FAILURE.match(event.get("message", ""))
         path = event.get("involvedObject", {}).get("fieldPath", "")
         if event.get("reason") == "Unhealthy" and match and (not path or f"{{{context.target.container}}}" in path):
             found[match["probe"].lower()] = (match["probe"].lower(), match["text"].strip(), event)
+    if started:
+        found.pop("startup", None)
     return found
 
 
@@ -127,7 +130,7 @@ def misconfigured(
         asks, gets = f"HTTPS on port {port}", "plain HTTP"
     elif got in WRONG_ANSWERS and (path != context.target.static_prefix + "/health" or answered_api(context)):
         asks, gets = path, got
-    elif port != context.target.port and alive and not got:
+    elif port != context.target.port and alive and answer is None:
         asks, gets = f"port {asked.get('port')}", "no answer"
     else:
         return None

@@ -21,6 +21,7 @@ from ..core.workload import (
     is_ready,
     ready_pods,
     replica_sets,
+    revision,
     server_pods,
     workload,
 )
@@ -55,6 +56,7 @@ def analyze(context: Context) -> SectionResult:
     creation_failures(context, result)
     for pod in server_pods(context):
         judge_pod(context, pod, result)
+    rollout_stuck(context, result)
     if ready_pods(context) and all(BY_ID[item.id].role is Role.NOTE for item in result.findings):
         for what in ("pods.out_of_memory", "pods.image_not_found", "pods.crash_looping", "pods.unschedulable"):
             result.rule_out(what, evidence)
@@ -104,6 +106,29 @@ def creation_failures(context: Context, result: SectionResult) -> None:
         )
 
 
+def rollout_stuck(context: Context, result: SectionResult) -> None:
+    """Say that the newest revision does not come up while an earlier one still serves (field guide K-20)."""
+    newest = next(iter(replica_sets(context)), None)
+    new = {pod["metadata"]["name"] for pod in current_pods(context)}
+    old = [pod for pod in ready_pods(context) if pod["metadata"]["name"] not in new]
+    conditions = ((workload(context) or {}).get("status") or {}).get("conditions") or []
+    late = any(item.get("reason") == "ProgressDeadlineExceeded" for item in conditions)
+    kept = [item for item in result.findings if item.id != "pods.starting"]
+    if newest is None or not old or any(is_ready(pod) for pod in current_pods(context)) or not (late or kept):
+        return
+    result.findings.append(
+        Finding(
+            "pods.rollout_stuck",
+            workload_name(context),
+            f"revision {revision(newest)} of {workload_name(context)} does not become ready; "
+            f"{len(old)} of an earlier revision still {'serves' if len(old) == 1 else 'serve'}",
+            pod_keys(context, "kubernetes.replicasets"),
+            since=newest["metadata"].get("creationTimestamp"),
+            measured=True,
+        )
+    )
+
+
 def refused_by_condition(context: Context) -> list[tuple[str, str]]:
     """Return what the API says to the newest ReplicaSet, and since when."""
     return [
@@ -120,7 +145,7 @@ def refused_by_event(context: Context) -> list[tuple[str, str]]:
         (event.get("message", ""), event_start(event))
         for event in events_about(context, *newest, context.target.deployment)
         if event.get("reason") == "FailedCreate"
-        and any(pattern.search(event.get("message", "")) for _, pattern in CREATE_FAILURES)
+        and any(pattern.search(event.get("message", "")) for dummy, pattern in CREATE_FAILURES)
     ]
 
 

@@ -5,17 +5,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..core.discovery_service import matches, targets
+from ..core.discovery_service import services_named, targets
 from ..core.evidence import API, Evidence
-from ..core.findings import FROM_INGRESS, Context, Finding, SectionResult, keys, source_flow
-from ..core.workload import labels_of, result_of, workload
+from ..core.findings import Context, Finding, SectionResult, keys, source_flow
+from ..core.workload import changed, result_of, workload
 from . import client_uris
+from .policy_flows import SOURCE_PREFIX, admitted_by_label
+from .service_endpoints import replicas, selection
+from .service_ingress import ingress
 
-SOURCE_PREFIX = "source:"
 FAILED = frozenset({"refused", "timeout", "reset", "error"})
 
 
@@ -31,8 +32,11 @@ def analyze(context: Context) -> SectionResult:
         if services.conclusive:
             missing(context, services, result)
         return result
+    if services.conclusive:
+        lost_names(context, services, result)
     selection(context, service, result)
     ports(context, service, result)
+    replicas(context, result)
     ingress(context, service, result)
     client_uris.analyze(context, service, result)
     reached = [item for item in probes_of_service(context, "probe.tcp") if result_of(item) == "ok"]
@@ -64,123 +68,100 @@ def reachability(context: Context, result: SectionResult) -> None:
     if not context.target.service:
         return
     for item in probes_of_service(context, "probe.tcp"):
-        if result_of(item) not in FAILED:
-            continue
         namespace = item.place[len(SOURCE_PREFIX) :]
+        failures = item.value.get("failures") or []
+        if admitted_by_label(context, namespace):
+            continue
+        if result_of(item) in FAILED:
+            found, how = "service.unreachable", result_of(item)
+            summary = f"from namespace {namespace} the Service cannot be reached: {how}"
+        elif failures:
+            found, how = "service.intermittent", ", ".join(sorted(set(failures)))
+            summary = f"from namespace {namespace} {len(failures)} of {item.value['tries']} connections failed: {how}"
+        else:
+            continue
         result.findings.append(
             Finding(
-                "service.unreachable",
+                found,
                 f"service/{context.target.service}",
-                f"from namespace {namespace} the Service cannot be reached: {result_of(item)}",
+                summary,
                 (item.key,),
                 flow=source_flow(namespace),
                 measured=True,
-                facts={"source": namespace, "result": result_of(item)},
+                facts={"source": namespace, "result": how},
             )
         )
     for item in probes_of_service(context, "probe.dns"):
-        if result_of(item) == "ok":
+        if result_of(item) != "ok":
+            result.findings.append(name_not_found(context.target.service, item))
+
+
+def name_not_found(service: str, item: Evidence) -> Finding:
+    namespace = item.place[len(SOURCE_PREFIX) :]
+    return Finding(
+        "service.name_not_found",
+        f"service/{service}",
+        f"from namespace {namespace} the name of service/{service} is not found",
+        (item.key,),
+        flow=source_flow(namespace),
+        measured=True,
+    )
+
+
+def lost_names(context: Context, services: Evidence, result: SectionResult) -> set[str]:
+    """Report Services that live clients name and that are not there; return their names."""
+    known = {item["metadata"]["name"] for item in services.value["items"]}
+    clients: dict[str, list[Evidence]] = {}
+    for listed in context.evidence.all("kubernetes.pods", API):
+        if not listed.seen or listed.subject in ("", context.target.namespace):
             continue
-        namespace = item.place[len(SOURCE_PREFIX) :]
+        for pod in listed.value["items"]:
+            for name in services_named(pod, context.target.namespace):
+                if name not in known:
+                    clients.setdefault(name, []).append(listed)
+    for name, proof in clients.items():
+        looked = [
+            item
+            for item in context.evidence.all("probe.dns")
+            if item.seen and item.subject.startswith(f"{name}.{context.target.namespace}.")
+        ]
+        lost = [item for item in looked if result_of(item) == "not_found"]
+        if any(result_of(item) == "ok" for item in looked):
+            continue
+        users = ", ".join(sorted({item.subject for item in proof}))
+        instead = f"; service/{context.target.service} is there" if context.target.service else ""
+        result.findings += [name_not_found(name, item) for item in lost]
         result.findings.append(
             Finding(
-                "service.name_not_found",
-                f"service/{context.target.service}",
-                f"from namespace {namespace} the Service's name is not found",
-                (item.key,),
-                flow=source_flow(namespace),
-                measured=True,
+                "service.missing",
+                f"service/{name}",
+                f"clients in namespace {users} use service/{name}, which namespace {context.target.namespace} "
+                f"does not have{instead}",
+                keys([services, *proof, *lost]),
+                configured=True,
+                measured=bool(lost),
+                facts={"service": name, "sources": sorted({item.subject for item in proof})},
             )
         )
+    return set(clients)
 
 
 def missing(context: Context, services: Evidence, result: SectionResult) -> None:
+    """Report that the server has no Service, unless its clients have told the name already."""
+    if lost_names(context, services, result):
+        return
     name = context.target.service
+    kind = context.target.kind.lower()
     result.findings.append(
         Finding(
             "service.missing",
-            f"service/{name}" if name else f"{context.target.kind.lower()}/{context.target.deployment}",
+            f"service/{name}" if name else f"{kind}/{context.target.deployment}",
             f"namespace {context.target.namespace} has no Service {name or 'for ' + context.target.deployment}",
             keys([services]),
             configured=True,
+            facts={"service": name},
         )
     )
-
-
-def selection(context: Context, service: Mapping[str, Any], result: SectionResult) -> None:
-    name = service["metadata"]["name"]
-    selector = service["spec"].get("selector") or {}
-    template_labels = template_of(context)
-    slices = [
-        item
-        for item in context.evidence.objects("kubernetes.endpointslices", context.target.namespace)
-        if item["metadata"].get("labels", {}).get("kubernetes.io/service-name") == name
-    ]
-    ready = [
-        endpoint
-        for item in slices
-        for endpoint in item.get("endpoints") or []
-        if (endpoint.get("conditions") or {}).get("ready") is not False
-    ]
-    proof = keys(
-        context.evidence.first(what, API, context.target.namespace)
-        for what in ("kubernetes.services", "kubernetes.endpointslices", "kubernetes.pods")
-    )
-    if selector and not matches(selector, template_labels):
-        others = [
-            item
-            for item in context.evidence.objects("kubernetes.pods", context.target.namespace)
-            if matches(selector, labels_of(item))
-        ]
-        wrong = {key: value for key, value in selector.items() if template_labels.get(key) != value}
-        patch = json.dumps({"spec": {"selector": dict(repaired(selector, template_labels, context.target.selector))}})
-        result.findings.append(
-            Finding(
-                "service.selector_matches_others" if others else "service.selector_matches_nothing",
-                f"service/{name}",
-                f"the selector of service/{name} ({spell(selector)}) matches {'other pods' if others else 'no pod'}; "
-                f"the server's pods differ in {', '.join(sorted(wrong))}",
-                proof,
-                since=changed(service),
-                configured=True,
-                measured=not ready or bool(others),
-                facts={"patch": patch, "service": name},
-            )
-        )
-    if selector and not ready and was_seen(context, "kubernetes.endpointslices"):
-        summary = f"service/{name} has no ready endpoint"
-        result.findings.append(Finding("service.no_endpoints", f"service/{name}", summary, proof, measured=True))
-
-
-def was_seen(context: Context, what: str) -> bool:
-    item = context.evidence.first(what, API, context.target.namespace)
-    return item is not None and item.seen
-
-
-def spell(selector: Mapping[str, str]) -> str:
-    return ",".join(f"{key}={value}" for key, value in sorted(selector.items()))
-
-
-def repaired(
-    selector: Mapping[str, str], labels: Mapping[str, str], deployment_selector: Mapping[str, str]
-) -> Mapping[str, str | None]:
-    """Return the change that lets a selector match again: wrong terms removed, the workload's own terms put in."""
-    change: dict[str, str | None] = {key: None for key, value in selector.items() if labels.get(key) != value}
-    change.update({key: value for key, value in deployment_selector.items() if selector.get(key) != value})
-    return change
-
-
-def template_of(context: Context) -> Mapping[str, str]:
-    found = workload(context)
-    return (found["spec"]["template"]["metadata"].get("labels") or {}) if found else context.target.selector
-
-
-def changed(obj: Mapping[str, Any]) -> str | None:
-    """Return when a person or controller last changed the object's specification, as the API server recorded it."""
-    moments = [item["time"] for item in obj["metadata"].get("lastChanged") or [] if item.get("time")]
-    created = obj["metadata"].get("creationTimestamp")
-    latest = max(moments, default=None)
-    return latest if latest and latest != created else None
 
 
 def ports(context: Context, service: Mapping[str, Any], result: SectionResult) -> None:
@@ -190,12 +171,13 @@ def ports(context: Context, service: Mapping[str, Any], result: SectionResult) -
     if found is None or not entries or any(targets(item, context.target.port, found) for item in entries):
         return
     declared = {
-        item.get("containerPort")
+        value
         for container in found["spec"]["template"]["spec"]["containers"]
         if container["name"] != context.target.container
         for item in container.get("ports") or []
+        for value in (item.get("containerPort"), item.get("name"))
     }
-    if any(item.get("targetPort") in declared for item in entries):
+    if any(item.get("targetPort", item["port"]) in declared for item in entries):
         return
     refused = [item for item in probes_of_service(context, "probe.tcp") if result_of(item) in FAILED]
     name = service["metadata"]["name"]
@@ -212,58 +194,3 @@ def ports(context: Context, service: Mapping[str, Any], result: SectionResult) -
             facts={"port": context.target.port, "service": name},
         )
     )
-
-
-def ingress(context: Context, service: Mapping[str, Any], result: SectionResult) -> None:
-    """Find ingress backends in the namespace that name this server but not a port or Service that exists."""
-    services = {
-        item["metadata"]["name"]: item
-        for item in context.evidence.objects("kubernetes.services", context.target.namespace)
-    }
-    for item in context.evidence.objects("kubernetes.ingresses", context.target.namespace):
-        for backend in backends(item):
-            wrong = backend_problem(backend, services)
-            related = backend.get("name") == service["metadata"]["name"] or (
-                backend.get("name") not in services and context.target.name in item["metadata"]["name"]
-            )
-            if wrong and related:
-                name = item["metadata"]["name"]
-                result.findings.append(
-                    Finding(
-                        "service.ingress_backend_wrong",
-                        f"ingress/{name}",
-                        f"ingress/{name}: {wrong}",
-                        keys(
-                            context.evidence.first(what, API)
-                            for what in ("kubernetes.ingresses", "kubernetes.services")
-                        ),
-                        flow=FROM_INGRESS,
-                        since=changed(item),
-                        configured=True,
-                        facts={"ingress": name, "reason": wrong},
-                    )
-                )
-
-
-def backends(ingress_object: Mapping[str, Any]) -> list[dict[str, Any]]:
-    spec = ingress_object["spec"]
-    found = [(spec.get("defaultBackend") or {}).get("service")]
-    found += [
-        (path.get("backend") or {}).get("service")
-        for rule in spec.get("rules") or []
-        for path in (rule.get("http") or {}).get("paths") or []
-    ]
-    return [item for item in found if item]
-
-
-def backend_problem(backend: Mapping[str, Any], services: Mapping[str, Mapping[str, Any]]) -> str:
-    service = services.get(backend["name"])
-    if service is None:
-        return f"its backend Service {backend['name']} does not exist"
-    port = backend.get("port") or {}
-    known = service["spec"].get("ports") or []
-    if port.get("number") and port["number"] not in [item["port"] for item in known]:
-        return f"its backend port {port['number']} is not a port of service/{backend['name']}"
-    if port.get("name") and port["name"] not in [item.get("name") for item in known]:
-        return f"its backend port {port['name']} is not a port of service/{backend['name']}"
-    return ""

@@ -136,9 +136,9 @@ def web_servers(context: Context, command: ServerCommand, result: SectionResult)
 
 
 def usage_error(context: Context, result: SectionResult) -> None:
-    """A command line that cannot be read ends with 2, or with 0 when it was the web server's (field guide W-06)."""
+    """A command line that cannot be read ends with 2; the web server's own with 0 or 1 (field guide 2.6)."""
     said = [match for match in matches(context) if match.signature.id == "cli_error" and own_log(context, match)]
-    if not said or not ended_with(context) & {0, USAGE_ERROR}:
+    if not said or not ended_with(context) & {0, 1, USAGE_ERROR}:
         return
     error = str(said[-1].groups["error"])
     result.findings.append(
@@ -189,7 +189,7 @@ def loopback(context: Context, command: ServerCommand, result: SectionResult) ->
     events = [event for event in events_about(context, *pods) if "connection refused" in event.get("message", "")]
     if not (alive or said) or not (outside or events):
         return
-    proof = keys([*(item for _, item in said), *alive, *outside])
+    proof = keys([*(item for dummy, item in said), *alive, *outside])
     result.findings.append(
         finding(
             context,

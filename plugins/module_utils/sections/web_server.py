@@ -10,10 +10,10 @@ import re
 from ..core.catalogue import BY_ID, Role
 from ..core.evidence import API, POD, Evidence
 from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, keys, source_flow
-from ..core.workload import current_pods, result_of, workload
+from ..core.workload import changed, current_pods, result_of, workload
 from . import web_options, web_workers
 from .logs import last_api_success
-from .service import SOURCE_PREFIX, changed
+from .policy_flows import SOURCE_PREFIX
 
 HONEST = "experiments/search"
 """The cheapest call that touches the database; ``/health`` is blind to it (field guide section 1.1)."""

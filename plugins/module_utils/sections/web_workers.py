@@ -149,7 +149,7 @@ def out_of_memory(context: Context, seen: list[Match], result: SectionResult) ->
         limit = size(quantity)
         running = any(
             status["name"] == context.target.container and "running" in (status.get("state") or {})
-            for status, _ in container_statuses(pod)
+            for status, dummy in container_statuses(pod)
         )
         deaths = memory_deaths(context, seen, pod) if limit and running else []
         pressure = memory_pressure(context, pod, limit) if limit and len(deaths) >= REPEATED else []

@@ -20,9 +20,17 @@ FOLDER = Path(__file__).parent
 INSTALL_SECONDS = 300.0
 LIST_BUCKET = "import boto3; print(boto3.client('s3').list_objects_v2(Bucket='{bucket}', MaxKeys=1)['KeyCount'])"
 CALLER = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])"
+HEALTH = """\
+import http.client
+connection = http.client.HTTPConnection("{host}", {port}, timeout=10)
+connection.request("GET", "/health")
+print(connection.getresponse().read().decode())
+"""
 QUERY = """\
-import os, sqlalchemy
-print(sqlalchemy.create_engine(os.environ["URI"], connect_args={"connect_timeout": 10}).connect().exec_driver_sql("SELECT 1").scalar())
+import os, psycopg2
+cursor = psycopg2.connect(os.environ["URI"].replace("+psycopg2", ""), connect_timeout=10).cursor()
+cursor.execute("SELECT 1")
+print(cursor.fetchone())
 """
 
 
@@ -94,7 +102,7 @@ def facts(server: servers.Server) -> dict[str, Any]:
         "deployment": server.deployment,
         "service_account": server.service_account,
         "secret": server.secret,
-        "url": server.tracking_uri,
+        "health": HEALTH.format(host=server.host, port=server.service_port),
         "image": server.image,
         "instance": server.db_instance_identifier,
         "security_group": server.database["security_group_id"],
@@ -143,8 +151,7 @@ def script(server: servers.Server) -> tuple[list[str], dict[str, str]]:
 def playbook(server: servers.Server) -> tuple[list[str], dict[str, str]]:
     """The plain playbook."""
     variables = facts(server)
-    health = ["busybox", "wget", "-T", "10", "-qO-", f"{server.tracking_uri}/health"]
-    variables["health_pod"] = one_shot_pod("debug", server.image, health)
+    variables["health_pod"] = one_shot_pod("debug", server.image, ["python3", "-c", variables["health"]])
     variables["query_pod"] = one_shot_pod("psql", server.image, ["python3", "-c", QUERY], server.secret)
     argv = [playbooks.ansible_playbook(), str(FOLDER / "runbook.yml"), "-e", json.dumps(variables)]
     return argv, _environment()

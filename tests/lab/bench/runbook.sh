@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # The read-only commands of the two runbooks, in their order, one after the other, as a person types them. Where the
-# MLflow image has no curl, psql or aws, the program that it has does the same: busybox wget, psycopg2, boto3.
+# MLflow image has no curl, psql or aws, its Python does the same.
 set -u
 
 probe() {  # namespace, name, command...: a one-shot pod, as `kubectl run -it --rm`
@@ -19,7 +19,7 @@ kubectl get pods -n "$NAMESPACE"                                                
 kubectl describe pod -n "$NAMESPACE" -l "$SELECTOR"                                                         # 2
 kubectl get svc -n "$NAMESPACE"                                                                             # 3
 kubectl describe svc "$SERVICE" -n "$NAMESPACE"                                                             # 4
-probe "$NAMESPACE" debug busybox wget -T 10 -qO- "$URL/health"                                              # 5
+probe "$NAMESPACE" debug python3 -c "$HEALTH"                                                               # 5
 kubectl logs -n "$NAMESPACE" -l "$SELECTOR" --tail=200                                                      # 6
 aws rds describe-db-instances --db-instance-identifier "$INSTANCE" \
   --query 'DBInstances[0].{Status:DBInstanceStatus,Endpoint:Endpoint.Address}'                              # 7
@@ -37,7 +37,7 @@ kubectl exec -n "$NAMESPACE" "deployment/$DEPLOYMENT" -- python3 -c "$CALLER"   
 kubectl top pods -n "$NAMESPACE"                                                                            # 17
 kubectl get networkpolicies -n "$NAMESPACE"                                                                 # 18
 kubectl describe networkpolicy -n "$NAMESPACE"                                                              # 19
-probe "$SOURCE" debug busybox wget -T 10 -qO- "$URL/health"                                                 # 20
+probe "$SOURCE" debug python3 -c "$HEALTH"                                                                  # 20
 
 # MLflow Dashboard: what the first runbook does not ask
 kubectl get ingress -n "$NAMESPACE"                                                                         # 21

@@ -155,6 +155,8 @@ def _database(change: model.Database, injection: Injection) -> None:
         database.fill_connections(identifier, change.fill.leave, change.fill.user)
     if change.read_only is not None:
         database.read_only(identifier, change.read_only)
+    if change.hold is not None:
+        database.hold(identifier, change.hold)
     if change.lock is not None:
         database.lock_table(identifier, change.lock)
     if change.process is not None:

@@ -31,7 +31,7 @@ SETTLED_WITHIN = 180.0
 class Situation(model.Strict):
     """What happens to a server that is well: actions, then a moment up to ``seconds`` after the last of them."""
 
-    actions: list[model.Action] = []
+    actions: list[model.Action]
     seconds: float = 10.0
 
 

@@ -136,7 +136,8 @@ def _work(name: str, queue: Queue, options: Options, say: Say) -> list[Row]:
     try:
         while taken := queue.take(present):
             fault_name, fault = taken
-            clean = present == fault.server
+            # A server that just recovered from another fault is not simply healthy.
+            clean = present == fault.server and fault.expect.status != "healthy"
             fault_rows = [_row(fault_name, fault, phase, options) for phase in fault.phases]
             rows += fault_rows
             try:

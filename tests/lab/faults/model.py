@@ -154,8 +154,8 @@ class Database(Strict):
 
     ``refuse``: new connections are reset; ``drop``: every packet is lost; ``slow``: milliseconds by which packets are
     delayed; ``fill``: connections held by somebody; ``read_only``; ``process``: the server process, of which RDS is
-    not told; ``lock``: a table that somebody else's open transaction holds; ``drop_connections``: all sessions end,
-    once.
+    not told; ``lock``: a table that somebody else's open transaction holds; ``hold``: RDS lingers in the next
+    ``starting`` or ``rebooting``; ``drop_connections``: all sessions end, once.
     """
 
     refuse: bool | None = None
@@ -165,6 +165,7 @@ class Database(Strict):
     read_only: bool | None = None
     process: Literal["stopped", "started"] | None = None
     lock: str | None = Field(default=None, pattern=r"^[a-z_]+$")
+    hold: bool | None = None
     drop_connections: Literal[True] | None = None
 
     @model_validator(mode="after")

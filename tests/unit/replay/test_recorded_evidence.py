@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import Evidence, EvidenceSet, State
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.findings import parse_time
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import from_variables

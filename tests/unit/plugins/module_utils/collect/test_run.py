@@ -105,7 +105,14 @@ def test_a_source_namespace_that_does_not_exist(monkeypatch: pytest.MonkeyPatch)
     collected, reader = collect(monkeypatch, replace(SETTINGS, source_namespaces=("nosuch",)))
     found = first(collected, "probe.pod", source_place("nosuch"))
     assert (found.state, found.detail) == (State.SKIPPED, "namespace nosuch does not exist")
-    assert "create" not in reader.verbs()
+    assert first(collected, "probe.pod", source_place(SETTINGS.namespace)).state is State.OK
+    assert reader.pods == {}
+
+
+def test_one_source_namespace_that_does_not_exist_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    collected, _reader = collect(monkeypatch, replace(SETTINGS, source_namespaces=("nosuch", "argo")))
+    assert first(collected, "probe.pod", source_place("argo")).state is State.OK
+    assert not collected.evidence.all("probe.pod", source_place(SETTINGS.namespace))
 
 
 def test_a_server_that_does_not_run_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:

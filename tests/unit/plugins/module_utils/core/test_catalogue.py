@@ -68,7 +68,12 @@ def test_edges_lead_to_kinds(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", FOUND, ids=NAME)
 def test_templates_can_be_filled(kind: Kind) -> None:
-    wanted = {name for text in (*kind.next, *kind.do_not) for _, name, _, _ in string.Formatter().parse(text) if name}
+    wanted = {
+        name
+        for text in (*kind.next, *kind.do_not)
+        for dummy, name, dummy, dummy in string.Formatter().parse(text)
+        if name
+    }
     assert wanted - FILLED - SPOKEN == set()
 
 

@@ -177,7 +177,7 @@ def test_environment_in_the_order_of_kubernetes() -> None:
             "mlflow",
             "tracking",
         ),
-        ("mysql+pymysql://mlflow:pw@db/tracking", "mysql+pymysql", "db", None, "mlflow", "tracking"),
+        ("mysql+pymysql://mlflow:pw@db/tracking", "mysql+pymysql", "db", 3306, "mlflow", "tracking"),
         ("postgresql://mlflow:p@ss@db/tracking", "postgresql", "db", 5432, "mlflow", "tracking"),
         ("postgresql://$(USER):$(PASSWORD)@db/tracking", "postgresql", "db", 5432, "", "tracking"),
         ("postgresql://mlflow:pw@$(HOST)/tracking", "postgresql", "", 5432, "mlflow", "tracking"),
