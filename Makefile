@@ -8,7 +8,7 @@ TOOLS := $(or $(PYTHON),$(error Python 3.11 or newer is needed)) -m tests.tools 
 LAB := $(TOOLS) run python -m tests.lab
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint sanity units coverage replay molecule faults lab lab-down lab-env docs build requirements env
+.PHONY: help demo test check lint sanity units coverage replay molecule faults healthy bench lab lab-down lab-env docs build requirements env
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
@@ -40,8 +40,14 @@ replay:  ## judge all recorded evidence again, without a cluster
 molecule: lab  ## the Molecule scenarios; ARGS="test -s NAME" for one of them
 	@$(TOOLS) molecule $(ARGS)
 
-faults:  ## break and diagnose real servers, one fault file each: FAULTS=, FAULTS_DIR=, JOBS=, RECORD=1 to keep the evidence
-	@$(TOOLS) run python -m tests.lab.faults run $(if $(FAULTS),--faults $(FAULTS)) $(if $(FAULTS_DIR),--dir $(FAULTS_DIR)) $(if $(JOBS),--jobs $(JOBS)) $(if $(RECORD),--record)
+faults:  ## break and diagnose real servers, one fault file each: FAULTS=, FAULTS_DIR=, JOBS=, OPERATOR=, RECORD=1 keeps the evidence
+	@$(TOOLS) run python -m tests.lab.faults run $(if $(FAULTS),--faults $(FAULTS)) $(if $(FAULTS_DIR),--dir $(FAULTS_DIR)) $(if $(JOBS),--jobs $(JOBS)) $(if $(OPERATOR),--operator $(OPERATOR)) $(if $(RECORD),--record)
+
+healthy:  ## diagnose healthy servers at random moments: COUNT=, JOBS=
+	@$(TOOLS) run python -m tests.lab.faults healthy $(if $(COUNT),--count $(COUNT)) $(if $(JOBS),--jobs $(JOBS))
+
+bench:  ## our diagnosis against the runbooks typed by a script and a plain playbook: ROUNDS=
+	@$(TOOLS) run python -m tests.lab.bench --page $(if $(ROUNDS),--rounds $(ROUNDS))
 
 lab:  ## bring the lab up
 	@$(LAB) up
@@ -52,7 +58,7 @@ lab-down:  ## take the lab down; nothing of it stays but the cache
 lab-env:  ## the settings of the lab's operator: eval "$(make -s lab-env)"
 	@$(LAB) env
 
-docs:  ## reference pages in build/docs
+docs:  ## the generated pages in docs/, and reference pages in build/docs
 	@$(TOOLS) docs
 
 build:  ## the Galaxy artifact in build/

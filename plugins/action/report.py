@@ -107,6 +107,9 @@ def failure_of(
         return "not repaired: " + "; ".join(f"{item['guard']}: {item['reason']}" for item in refused)
     if require_repair and report["outcome"] != "fixed" and verdict["status"] != "healthy":
         return f"not repaired: the server is {verdict['status']}, the outcome is {report['outcome'] or 'no step taken'}"
+    choices = [item["what"] for item in verdict["unknown"] if item["needs"] == "mlflow_deployment"]
+    if choices and not report["server"]["name"]:
+        return choices[0]
     if settings.fail_on in ("cause", "unknown") and verdict["causes"]:
         return "cause found: " + ", ".join(cause["id"] for cause in verdict["causes"])
     if settings.fail_on == "unknown" and verdict["status"] == "unknown":

@@ -181,11 +181,7 @@ def measure_impact(context: Context, results: Iterable[SectionResult]) -> Impact
         STORAGE in finding.id and finding.measured and not finding.facts.get("later") for finding in findings
     )
     listed = answers(context, "mlflow-artifacts/artifacts", [POD])
-    artifacts = (
-        False
-        if storage_fails or reads is False
-        else (True if listed and all(status == 200 for status in listed) else None)
-    )
+    artifacts = False if storage_fails or reads is False else all_work(listed)
     blocked = bool(ids & NO_WRITES)
     writes = False if reads is False or blocked else (True if reads and can_write(context) else None)
     astray = {SOURCE_PREFIX + f.object.partition("/")[0] for f in findings if f.id.startswith("service.client_")}
@@ -197,6 +193,13 @@ def registry_works(context: Context, writes: bool | None) -> bool | None:
     """The registry shares the database, but has tables of its own: registering needs both to work."""
     asked = answers(context, REGISTRY, [POD])
     return False if asked and not any(status in SERVED for status in asked) else writes
+
+
+def all_work(statuses: list[int]) -> bool | None:
+    """Tell whether calls of one kind work; ``None`` when none was made or we were asked for credentials."""
+    if not statuses or 401 in statuses:
+        return None
+    return all(status == 200 for status in statuses)
 
 
 def lost_for(context: Context, place: str, unreachable_flows: set[str]) -> bool:

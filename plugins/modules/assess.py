@@ -14,7 +14,7 @@ description:
   - Collects evidence from Kubernetes, AWS and inside the pod network, judges it and makes a plan.
   - Reads the C(mlflow_*) variables of the role C(mlops.mlflow_runbook.mlflow).
   - Changes nothing except for short-lived probe pods; in check mode not even those.
-author: [mlops.mlflow_runbook contributors]
+author: ["mlops.mlflow_runbook contributors (!UNKNOWN)"]
 options:
   sections:
     description: Judge only these sections.

@@ -13,7 +13,7 @@ version_added: 0.1.0
 description:
   - Diagnoses again and asks every guard; nothing is written when one refuses.
   - Remembers that the plan was used.
-author: [mlops.mlflow_runbook contributors]
+author: ["mlops.mlflow_runbook contributors (!UNKNOWN)"]
 options:
   step:
     description: Name of the step.

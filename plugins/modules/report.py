@@ -14,7 +14,7 @@ description:
   - Writes JSON, text and HTML below C(mlflow_report_dir), shows the text and sets statistics.
   - Writes nothing in check mode.
   - Fails as C(mlflow_fail_on) says.
-author: [mlops.mlflow_runbook contributors]
+author: ["mlops.mlflow_runbook contributors (!UNKNOWN)"]
 options:
   run:
     description: The C(run) of the assessment.

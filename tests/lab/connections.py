@@ -13,32 +13,42 @@ import psycopg
 
 from tests.lab import database
 
+GREED_SECONDS = 0.5
+
 
 def main(identifier: str, leave: int, user: str) -> None:
-    """Connect over TCP as ``user`` until the server has no more, give ``leave`` back, hold the rest until SIGTERM."""
+    """Connect over TCP as ``user`` until the server has no more, give ``leave`` back, hold the rest until SIGTERM.
+
+    With nothing to leave, connections that others give back are taken, too.
+    """
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     instance = database.get(identifier)
     held: list[psycopg.Connection] = []
     while not stopped.is_set():
         try:
-            held.append(
-                psycopg.connect(
-                    host=instance.address,
-                    port=instance.port,
-                    dbname=instance.database,
-                    user=user,
-                    password=instance.password if user == instance.user else instance.other_password,
-                    sslmode="require",
-                    application_name="nightly-report",
-                    connect_timeout=5,
-                )
-            )
+            held.append(connect(instance, user))
         except psycopg.OperationalError:
-            break
+            if leave:
+                break
+            stopped.wait(GREED_SECONDS)
     for connection in held[len(held) - leave :]:
         connection.close()
     stopped.wait()
+
+
+def connect(instance: database.DatabaseInstance, user: str) -> psycopg.Connection:
+    """One more connection, that does nothing."""
+    return psycopg.connect(
+        host=instance.address,
+        port=instance.port,
+        dbname=instance.database,
+        user=user,
+        password=instance.password if user == instance.user else instance.other_password,
+        sslmode="require",
+        application_name="nightly-report",
+        connect_timeout=5,
+    )
 
 
 if __name__ == "__main__":

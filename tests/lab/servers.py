@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 import yaml
@@ -33,6 +33,7 @@ class ServerOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     namespace: str
+    kind: Literal["Deployment", "StatefulSet"] = "Deployment"
     deployment: str
     service: str
     service_account: str
@@ -224,7 +225,7 @@ def add(name: str, layout: str = "mlflow", timeout: float = 120.0, **overrides: 
     kube.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": server.namespace}}])
     operator.grant(server.namespace)
     kube.apply([*manifests(server), *noise.beside(server.namespace)])
-    kube.wait_ready("Deployment", server.deployment, server.namespace, timeout)
+    kube.wait_ready(server.kind, server.deployment, server.namespace, timeout)
     return server
 
 

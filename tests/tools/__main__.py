@@ -17,6 +17,7 @@ from tests.tools.environments import MAIN, ToolError, say
 
 REQUIREMENT_SETS = {
     "requirements-dev": 11,
+    "tests/lab/bench/requirements": 11,
     "tests/tools/requirements/oldest": 11,
     "tests/tools/requirements/newest": 12,
 }
@@ -74,7 +75,10 @@ def run(force: bool, rest: list[str]) -> bool:
 
 
 def docs(force: bool, rest: list[str]) -> bool:
-    """Reference pages of all plugins and roles as reStructuredText."""
+    """The generated pages in docs, and reference pages of all plugins and roles as reStructuredText in build."""
+    pages = ["env", f"PYTHONPATH={trees.linked(MAIN)}", "python", "-m", "tests.tools.pages"]
+    if not _call(pages):
+        return False
     folder = REPOSITORY / "build" / "docs"
     folder.mkdir(parents=True, exist_ok=True)
     say(f"writing the reference pages to {folder.relative_to(REPOSITORY)}")

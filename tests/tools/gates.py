@@ -121,7 +121,7 @@ def variables(environment: Environment) -> dict[str, str]:
         "ANSIBLE_NOCOLOR": "1",
         "NO_COLOR": "1",
         "MYPYPATH": f"{tree}{os.pathsep}{REPOSITORY}",
-        "MYPY_CACHE_DIR": str(cache_dir() / "mypy"),
+        "MYPY_CACHE_DIR": str(cache_dir() / "mypy" / tree.name),
         "RUFF_CACHE_DIR": str(cache_dir() / "ruff"),
     }
 

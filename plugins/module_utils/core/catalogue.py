@@ -39,7 +39,15 @@ class Kind:
     faults: tuple[str, ...] = ()
 
 
-PODS = ("pods.rollout_stuck", "pods.crash_looping", "pods.restarted", "pods.not_ready", "pods.probe_failing", "pods.init_failing")
+PODS = (
+    "pods.rollout_stuck",
+    "pods.starting",
+    "pods.crash_looping",
+    "pods.restarted",
+    "pods.not_ready",
+    "pods.probe_failing",
+    "pods.init_failing",
+)
 KILLED = "pods.liveness_too_tight"
 SERVING = (
     *PODS,
@@ -132,7 +140,8 @@ KINDS = (
          ("kubectl -n {namespace} logs {pod} -c {container}",), (), ("K-15", "K-16")),
     Kind("pods.rollout_stuck", SYMPTOM, "medium", ML),
     Kind("pods.starting", NOTE, "medium", ML, ("service.no_endpoints", "service.unreachable", "pods.not_ready", "pods.probe_failing")),
-    Kind("pods.crash_looping", SYMPTOM, "critical", ML, (*PODS, "service.no_endpoints", "service.unreachable", "web_server.not_answering", "logs.server_stopped")),
+    Kind("pods.crash_looping", SYMPTOM, "critical", ML,
+         (*PODS, "service.no_endpoints", "service.unreachable", "web_server.not_answering", "logs.server_stopped")),
     Kind("pods.restarted", SYMPTOM, "medium", ML, ("service.unreachable",)),
     Kind("pods.not_ready", SYMPTOM, "high", ML, ("service.no_endpoints", "service.unreachable")),
     Kind("pods.probe_failing", SYMPTOM, "high", ML, ("pods.not_ready", "pods.restarted", "pods.crash_looping", "service.no_endpoints")),
@@ -147,7 +156,7 @@ KINDS = (
          ("service.no_endpoints", "service.unreachable", "service.intermittent", "web_server.api_failing"),
          ("kubectl -n {namespace} patch service {service} --type=merge -p '{patch}'",), ("restart: the pods are well",), ("S-05",)),
     Kind("service.port_mismatch", CAUSE, "critical", ML, ("service.unreachable", "service.no_endpoints"),
-         ("let targetPort of service/{service} be {port}, the port that MLflow listens on",),
+         ("let service/{service} lead to port {port}: kubectl -n {namespace} patch service {service} --type=json -p '{patch}'",),
          ("restart: the pods are well, the Service leads to another port",), ("S-02",)),
     Kind("service.ingress_backend_wrong", CAUSE, "high", ML, ("service.ingress_failing",),
          ("correct the backend of ingress/{ingress}: {reason}",), (), ("I-02", "I-03")),
@@ -222,8 +231,11 @@ KINDS = (
          ("restart: a new pod would exit at once", "roll back or forward before a snapshot exists"), ("D-24", "D-25")),
     Kind("database.objects_missing", CAUSE, "critical", DBA, API, ("{error}: compare the schema with a backup",), (), ("D-32",)),
     Kind("database.blocked_by_lock", CAUSE, "critical", DBA, (*API, *SERVING),
-         ("session {pid} ({application}, {state}) holds the lock since {seconds} s",), ("restart: the lock stays",), ("D-21",)),
-    Kind("database.pool_exhausted", EITHER, "high", ML, ("web_server.api_failing", "logs.worker_timeout"), ("look for slow or locked queries before raising the pool",), (), ("D-19",)),
+         ("ask the owner of session {pid} ({application}) to end its transaction; the database team can: "
+          "SELECT pg_terminate_backend({pid})",),
+         ("restart: the lock stays", "raise the pool: more sessions would wait"), ("D-21", "D-28")),
+    Kind("database.pool_exhausted", EITHER, "high", ML, ("web_server.api_failing", "logs.worker_timeout"),
+         ("look for slow or locked queries before raising the pool",), (), ("D-19",)),
     Kind("database.connect_timeout", SYMPTOM, "critical", NET, NO_DATABASE),
     Kind("database.connect_refused", SYMPTOM, "critical", DBA, REFUSED),
     Kind("database.login_denied", SYMPTOM, "critical", DBA, LOGIN),
@@ -291,7 +303,8 @@ KINDS = (
          ("look at CoreDNS in kube-system: {error}",), (NO_RESTART,), ("N-02", "N-03")),
     # web server
     Kind("web_server.static_prefix", CAUSE, "high", ML,
-         ("web_server.api_failing", "web_server.root_not_found", "logs.client_errors", "pods.probe_misconfigured", *PODS, "service.no_endpoints", "service.unreachable"),
+         ("web_server.api_failing", "web_server.root_not_found", "logs.client_errors", "pods.probe_misconfigured",
+          *PODS, "service.no_endpoints", "service.unreachable"),
          ("remove --static-prefix={prefix} from {kind}/{deployment}, and change its probes with it",),
          ("restart: the option stays",), ("C-05", "I-12", "K-13")),
     Kind("web_server.host_not_allowed", CAUSE, "high", ML, ("service.unreachable", "web_server.api_failing", "logs.host_rejected", *PODS),
@@ -307,10 +320,12 @@ KINDS = (
          ("F-01", "F-02", "F-05")),
     Kind("web_server.sqlite_fallback", CAUSE, "critical", ML, (), ("stop writers, keep the pod's database file, then set the backend store URI",),
          ("restart: the pod's own database would be lost",), ("G-03", "G-04")),
-    Kind("web_server.workers_overridden", NOTE, "medium", ML, (), ("set --workers or MLFLOW_WORKERS: MLflow appends it behind its gunicorn options",), (), ("W-09",)),
+    Kind("web_server.workers_overridden", NOTE, "medium", ML, (),
+         ("set --workers or MLFLOW_WORKERS: MLflow appends it behind its gunicorn options",), (), ("W-09",)),
     Kind("web_server.keep_alive_ignored", NOTE, "medium", ML, (), ("use the gthread worker class if connections have to stay open",), (), ("I-06",)),
     Kind("web_server.worker_timeout", EITHER, "high", ML,
-         (*API, KILLED, *PODS, "web_server.not_answering", "service.no_endpoints", "service.unreachable"), ("look at slow calls first, then at --timeout and --workers",), (), ("W-01",)),
+         (*API, KILLED, *PODS, "web_server.not_answering", "service.no_endpoints", "service.unreachable"),
+         ("look at slow calls first, then at --timeout and --workers",), (), ("W-01",)),
     Kind("web_server.artifact_disk_full", CAUSE, "high", ML, ARTIFACTS, ("free or enlarge the pod's temporary folder",), (), ("A-16",)),
     Kind("web_server.api_failing", SYMPTOM, "critical", ML, ("service.unreachable",)),
     Kind("web_server.registry_failing", SYMPTOM, "high", ML),

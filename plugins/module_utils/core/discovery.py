@@ -142,16 +142,16 @@ def discover(evidence: EvidenceSet, settings: Settings) -> Discovery:
                 scored.append((score, kind, workload, commands))
     if not scored:
         return Discovery(problem=nothing_found(evidence, settings))
-    best = max(score for score, *dummy in scored)
+    best = max(item[0] for item in scored)
     leaders = [item for item in scored if item[0] == best]
     if len(leaders) > 1:
-        names = tuple(sorted(workload["metadata"]["name"] for dummy, dummy, workload, dummy in leaders))
+        names = tuple(sorted(item[2]["metadata"]["name"] for item in leaders))
         return Discovery(
             problem=f"{len(names)} workloads in namespace {settings.namespace} look like a tracking server: "
             f"{', '.join(names)}; name one with mlflow_deployment",
             candidates=names,
         )
-    dummy, kind, workload, commands = leaders[0]
+    kind, workload, commands = leaders[0][1:]
     return Discovery(target=describe(kind, workload, commands, evidence, settings))
 
 

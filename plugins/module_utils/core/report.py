@@ -44,7 +44,7 @@ def server_document(
     document = target.as_json()
     for name in ("options", "secrets", "config_maps", "selector"):
         document.pop(name)
-    return {**document, "cluster": cluster, "cluster_uid": uid}
+    return {**document, "remarks": list(target.remarks), "cluster": cluster, "cluster_uid": uid}
 
 
 def plan_document(plan: Plan, policy: Policy) -> dict[str, Any]:
@@ -230,14 +230,17 @@ def details(report: Mapping[str, Any]) -> list[str]:
     steps = report["plan"]["steps"]
     digest = [f"plan digest {report['plan']['digest']}"] if steps else []
     explained = [f"{item['id']}: {item['summary']}" for item in report["findings"] if item["explained_by"]]
-    notes = [item["summary"] for item in report["findings"] if BY_ID[item["id"]].role is Role.NOTE]
+    known = [item for item in report["findings"] if BY_ID[item["id"]].role is Role.NOTE]
+    notes = [item["summary"] for item in known if not item["explained_by"]]
+    server = report["server"]
     sections = (
         ("Change that would be made", change_lines(steps) + digest),
         ("Explained by it", explained),
-        ("Worth knowing", notes),
+        ("Worth knowing", [*server.get("remarks", []), *notes]),
         ("Proven by", [key for cause in verdict["causes"] for key in cause["evidence"]]),
         ("Ruled out", ruled_out_lines(verdict)),
         ("Could not be seen", unknown_lines(verdict)),
+        ("Discovered", discovered_lines(server)),
     )
     lines: list[str] = []
     for title, entries in sections:
@@ -245,6 +248,17 @@ def details(report: Mapping[str, Any]) -> list[str]:
             lines += ["", title, *(line for entry in entries for line in bullet(entry))]
     seconds = report["seconds"].get("total")
     return [*lines, "", f"{report['started']}  {seconds} s"] if seconds is not None else lines
+
+
+def discovered_lines(server: Mapping[str, Any]) -> list[str]:
+    """Say for each discovered value where it was found, in one line for each place."""
+    backend = server.get("backend") or {}
+    shown = {**server, "backend": backend.get("host") or backend.get("scheme") or ""}
+    grouped: dict[str, list[str]] = {}
+    for name, where in sorted((server.get("found") or {}).items()):
+        if shown.get(name):
+            grouped.setdefault(where, []).append(f"{name} {shown[name]}")
+    return [f"{where}: {', '.join(values)}" for where, values in grouped.items()]
 
 
 def bullet(entry: str) -> list[str]:

@@ -135,7 +135,7 @@ class Record:
 
 
 def run_together(
-    jobs: Sequence[Callable[[], None]], seconds: float, enough: Callable[[], bool] = lambda: False
+    jobs: Sequence[Callable[[], object]], seconds: float, enough: Callable[[], bool] = lambda: False
 ) -> None:
     """Run jobs side by side and return when all have ended or time is up; late ones are left behind.
 

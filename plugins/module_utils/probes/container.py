@@ -77,6 +77,12 @@ def throttling(root: str = "/sys/fs/cgroup") -> dict[str, int | None]:
     return {"periods": field(text, "nr_periods"), "throttled": field(text, "nr_throttled")}
 
 
+def throttled_since(before: dict[str, int | None]) -> dict[str, int]:
+    """Return how many scheduling periods passed while we asked the server, and in how many it was held back."""
+    now = throttling()
+    return {name: (now[name] or 0) - (before[name] or 0) for name in now}
+
+
 def mount_namespace(process: str) -> str:
     try:
         return os.readlink(f"/proc/{process}/ns/mnt")

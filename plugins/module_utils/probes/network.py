@@ -93,7 +93,8 @@ def tcp(record: Record, host: str, port: int, settle_seconds: float = 0.0, tries
 
 def try_again(host: str, port: int, times: int) -> tuple[int, list[str]]:
     """Open and close some more connections, until two have failed; return how many worked and how others failed."""
-    good, failures = 0, []
+    good = 0
+    failures: list[str] = []
     while good + len(failures) < times and len(failures) < MOST_FAILURES:
         try:
             socket.create_connection((host, port), timeout=AGAIN_SECONDS).close()

@@ -16,6 +16,7 @@ from typing import Any, Callable
 from . import container, database, network, storage, web
 from .common import Record, redact_data, run_together
 
+OTHER_PORTS = {"mysql": 3306, "mariadb": 3306, "mssql": 1433}
 HANG_SECONDS = 10.0
 """A call that hangs this long while the database cannot be reached either hangs because of it."""
 
@@ -34,6 +35,7 @@ def database_job(record: Record, backend: dict[str, Any], name: str, settle_seco
         host, port = backend["host"], int(backend["port"]) if backend["port"].isdigit() else 5432
         subject = f"{name or host}:{port}/{backend['database']}"
         if not backend["scheme"].startswith("postgres"):
+            other_database(record, backend, settle_seconds)
             record.skip(
                 "probe.login", subject, f"the backend store is {backend['scheme'] or 'not set'}, not PostgreSQL"
             )
@@ -48,6 +50,15 @@ def database_job(record: Record, backend: dict[str, Any], name: str, settle_seco
         database.probe(record, backend, subject)
 
     return job
+
+
+def other_database(record: Record, backend: dict[str, Any], settle_seconds: float) -> None:
+    """Measure name and port of a database server that is not PostgreSQL."""
+    kind = backend["scheme"].partition("+")[0]
+    port = int(backend["port"]) if backend["port"].isdigit() else OTHER_PORTS.get(kind)
+    host = backend["host"]
+    if host and port and record.measure("probe.dns", host, lambda: network.resolve(host)) is not None:
+        network.tcp(record, host, port, settle_seconds)
 
 
 def held_by_us(port: int) -> dict[str, Any]:
@@ -85,6 +96,7 @@ def run(wanted: dict[str, Any]) -> dict[str, Any]:
         ``rows`` (kind, subject, state, value or detail of each probe) and ``seconds``.
     """
     begun = time.monotonic()
+    before = container.throttling()
     record = Record()
     found = container.processes()
     words = container.server_words(found) or wanted["words"]
@@ -109,6 +121,8 @@ def run(wanted: dict[str, Any]) -> dict[str, Any]:
         return late and wanted["server"] and record.failed("probe.dns", "probe.tcp", "probe.login")
 
     run_together(jobs, wanted["seconds"], enough)
+    if wanted["server"]:
+        record.measure("probe.throttling", "", lambda: container.throttled_since(before))
     return {"rows": redact_data(record.rows(), secrets), "seconds": round(time.monotonic() - begun, 3)}
 
 

@@ -34,6 +34,7 @@ DENIED = frozenset(
 MISSING = frozenset({"NoSuchBucket", "404", "NotFound"})
 NOTHING_TO_READ = frozenset({"NoSuchKey", "404", "InvalidRange", "416"})
 """Answers to a read that was allowed, of an object that is not there or is empty."""
+ENDPOINTS = ("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 PROXIES = ("HTTPS_PROXY", "https_proxy")
 TAKEN_OVER = ("AWS_", *PROXIES, "NO_PROXY", "no_proxy")
 CANARY_KEY = "mlflow-runbook-canary"
@@ -68,7 +69,7 @@ def identity(environment: dict[str, str]) -> dict[str, Any]:
         "pod_identity": "AWS_CONTAINER_CREDENTIALS_FULL_URI" in environment,
         "region": environment.get("AWS_DEFAULT_REGION") or environment.get("AWS_REGION") or "",
         "static_keys": "AWS_ACCESS_KEY_ID" in environment,
-        "endpoint_url": environment.get("MLFLOW_S3_ENDPOINT_URL") or environment.get("AWS_ENDPOINT_URL") or "",
+        "endpoint_url": next((environment[name] for name in ENDPOINTS if environment.get(name)), ""),
     }
 
 

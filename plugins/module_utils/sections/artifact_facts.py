@@ -12,12 +12,12 @@ from typing import Any
 
 from ..core.evidence import CLOUD, DEBUG_COPY, POD, Evidence, State
 from ..core.findings import Context
-from ..core.workload import result_of, workload
+from ..core.workload import container_spec, ready_pods, result_of, workload
 from .logs import matches, recovered
 
 LOST = frozenset({"timeout", "refused", "not_found", "try_again", "reset"})
 S3_PROBES = ("probe.s3_list", "probe.s3_get", "probe.s3_canary")
-ENDPOINT_VARIABLE = "MLFLOW_S3_ENDPOINT_URL"
+ROLE_VARIABLE = "AWS_ROLE_ARN"
 AMAZON = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 
 
@@ -32,14 +32,36 @@ class Refusal:
 
 
 def observed(context: Context, what: str) -> list[Evidence]:
-    """Return what the serving pods experience; when none could be entered, what a copy of them does."""
+    """Return what the serving pods experience; when none could be entered, what a copy with their identity does."""
     found = seen_at(context, what, POD)
-    return found or seen_at(context, what, DEBUG_COPY)
+    return found or (seen_at(context, what, DEBUG_COPY) if copy_is_alike(context) else [])
 
 
 def of_new_pod(context: Context, what: str) -> list[Evidence]:
-    """Return what a new pod would experience, when that was measured beside the serving ones."""
-    return seen_at(context, what, DEBUG_COPY) if seen_at(context, what, POD) else []
+    """Return what a new pod would experience, where that may differ from what the serving ones do."""
+    differs = bool(seen_at(context, what, POD)) or not copy_is_alike(context)
+    return seen_at(context, what, DEBUG_COPY) if differs else []
+
+
+def copy_is_alike(context: Context) -> bool:
+    """Tell whether a copy was given the same role as the serving pods."""
+    copies = seen_at(context, "probe.identity", DEBUG_COPY)
+    roles = serving_roles(context)
+    return not copies or not roles or str(copies[0].value.get("role_arn") or "") in roles
+
+
+def serving_roles(context: Context) -> set[str]:
+    """Return the role variable of each ready pod, an empty text for none; an empty set when no pod is ready."""
+    return {
+        next((entry.get("value") or "" for entry in variables(pod, context) if entry["name"] == ROLE_VARIABLE), "")
+        for pod in ready_pods(context)
+    }
+
+
+def variables(pod: Mapping[str, Any], context: Context) -> list[dict[str, Any]]:
+    """Return the environment of the server's container as the pod has it, or as the template says."""
+    spec = container_spec(pod, context.target.container)
+    return list(spec.get("env") or [])
 
 
 def seen_at(context: Context, what: str, place: str) -> list[Evidence]:
@@ -85,15 +107,12 @@ def identity_of(context: Context) -> Mapping[str, Any]:
 def endpoint_of(context: Context) -> str:
     """Return the address that MLflow is told to use for S3; empty when it is AWS's own."""
     seen = identity_of(context)
-    if seen:
-        return str(seen.get("endpoint_url") or "")
+    return str(seen.get("endpoint_url") or "") if seen else context.target.artifact_endpoint
+
+
+def template_variables(context: Context) -> list[dict[str, Any]]:
     found = workload(context)
-    containers = found["spec"]["template"]["spec"]["containers"] if found else []
-    for container in containers:
-        for item in container.get("env") or []:
-            if item["name"] == ENDPOINT_VARIABLE and container["name"] == context.target.container:
-                return str(item.get("value") or "")
-    return ""
+    return variables(found["spec"]["template"], context) if found else []
 
 
 def elsewhere(context: Context) -> bool:

@@ -5,19 +5,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..core.evidence import API, CLOUD, Evidence, State
-from ..core.findings import TO_IDENTITY, Context, Finding, SectionResult, keys, parse_time
+from ..core.evidence import API, CLOUD, DEBUG_COPY, Evidence, State
+from ..core.findings import TO_IDENTITY, Context, Finding, SectionResult, Unknown, keys, parse_time
 from ..core.iam_policy import Effect, as_list, trust_allows
-from ..core.workload import ready_pods, result_of, workload
-from .artifact_facts import identity_of, listings, observed, of_new_pod
+from ..core.workload import container_spec, ready_pods, result_of
+from .artifact_facts import (
+    ROLE_VARIABLE,
+    identity_of,
+    listings,
+    observed,
+    of_new_pod,
+    refusals,
+    seen_at,
+    serving_roles,
+    template_variables,
+    variables,
+)
 from .logs import matches_in_logs
 
 AUDIENCE = "sts.amazonaws.com"
 DENIED = (Effect.IMPLICIT, Effect.DENIED)
-ROLE_VARIABLE = "AWS_ROLE_ARN"
+SOURCES = frozenset({ROLE_VARIABLE, "AWS_ACCESS_KEY_ID", "AWS_CONTAINER_CREDENTIALS_FULL_URI"})
+ASSUMED = re.compile(r":assumed-role/(?P<role>[\w+=,.@-]+)/")
 
 
 def analyze(context: Context, result: SectionResult) -> None:
@@ -43,23 +56,41 @@ def refused(items: Iterable[Evidence]) -> list[Evidence]:
 
 
 def source(context: Context, result: SectionResult) -> None:
-    """Hold the pods' environment against the ServiceAccount's annotation."""
+    """Hold the pods' identity against the ServiceAccount's annotation."""
     account = service_account(context)
     if account is None:
         return
-    bare = [item for item in observed(context, "probe.identity") if anonymous(item)]
+    bare = without_any(context)
     failing = refused([*observed(context, "probe.sts"), *listings(context)])
+    failing += [item.evidence for item in refusals(context)] if bare else []
     logged = matches_in_logs(context, "s3_nocred")
     proof = [context.evidence.first("kubernetes.serviceaccounts", API), *bare, *failing, *logged]
-    blind = not observed(context, "probe.identity")
-    if (bare and failing) or (logged and (bare or blind)):
+    if bare and (failing or logged):
         identifier, summary = without_identity(context, account)
-        result.findings.append(finding(context, identifier, summary + fallback(context), proof))
+        if identifier:
+            result.findings.append(finding(context, identifier, summary + fallback(context), proof))
+        else:
+            why = f"serviceaccount/{context.target.service_account} is annotated, and no date tells since when"
+            result.unknown.append(Unknown("why the pods have no AWS identity", why, "a probe pod (mlflow_probe_pods)"))
     elif not context.target.role_arn and not bare:
         at_next_start(context, result)
     elif outdated(context) and failing:
-        summary = f"was changed after the pods started, which still use role {identity_of(context).get('role_arn')}"
+        summary = "was changed after the pods started, which still use role " + ", ".join(
+            sorted(serving_roles(context))
+        )
         result.findings.append(finding(context, "artifact_store.identity_stale", summary, proof))
+
+
+def without_any(context: Context) -> list[Evidence]:
+    """Return the proof that the serving pods have no identity of their own: from inside, or from their definition."""
+    inside = observed(context, "probe.identity")
+    if inside:
+        return [item for item in inside if anonymous(item)]
+    pods = context.evidence.first("kubernetes.pods", API, context.target.namespace)
+    known = [variables(pod, context) for pod in ready_pods(context)]
+    named = any(entry["name"] in SOURCES for entries in known for entry in entries)
+    hidden = any(container_spec(pod, context.target.container).get("envFrom") for pod in ready_pods(context))
+    return [pods] if pods is not None and known and not named and not hidden else []
 
 
 def finding(
@@ -82,22 +113,23 @@ def without_identity(context: Context, account: Mapping[str, Any]) -> tuple[str,
     """Say why pods have no identity: never asked for, asked for too late, or asked for in vain."""
     if not context.target.role_arn:
         return "artifact_store.identity_missing", "has no IRSA annotation, so the pods have no AWS identity"
-    new = of_new_pod(context, "probe.identity")
+    new = of_new_pod(context, "probe.identity") or seen_at(context, "probe.identity", DEBUG_COPY)
     late = any(annotated_after(account, pod) for pod in ready_pods(context))
     if any(not anonymous(item) for item in new) or (late and not new):
         return "artifact_store.identity_stale", "was annotated after the pods started, so they have no AWS identity yet"
-    return (
-        "artifact_store.identity_not_injected",
-        f"names role {context.target.role_name}, but nothing gave the pods that identity when they started",
-    )
+    if new:
+        summary = f"names role {context.target.role_name}, but nothing gives new pods that identity"
+        return "artifact_store.identity_not_injected", summary
+    return "", ""
 
 
 def fallback(context: Context) -> str:
     """Name the role that answers for pods without an identity of their own, which is the node's."""
-    for item in observed(context, "probe.sts"):
-        arn = str(item.value.get("arn", ""))
-        if result_of(item) == "ok" and ":assumed-role/" in arn:
-            return f"; they silently use the node's role {arn.split('/')[1]}"
+    words = [str(item.value.get("arn", "")) for item in observed(context, "probe.sts") if result_of(item) == "ok"]
+    for text in [*words, *(item.text for item in refusals(context))]:
+        match = ASSUMED.search(text)
+        if match and match["role"] != context.target.role_name:
+            return f"; they silently use the node's role {match['role']}"
     return ""
 
 
@@ -114,9 +146,7 @@ def at_next_start(context: Context, result: SectionResult) -> None:
 
 def own_variable(context: Context) -> bool:
     """Tell whether the pod template names a role itself, so that no annotation is needed."""
-    found = workload(context)
-    containers = found["spec"]["template"]["spec"]["containers"] if found else []
-    return any(item["name"] == ROLE_VARIABLE for container in containers for item in container.get("env") or [])
+    return any(item["name"] == ROLE_VARIABLE for item in template_variables(context))
 
 
 def annotated_after(account: Mapping[str, Any], pod: Mapping[str, Any]) -> bool:
@@ -127,8 +157,8 @@ def annotated_after(account: Mapping[str, Any], pod: Mapping[str, Any]) -> bool:
 
 def outdated(context: Context) -> bool:
     """Tell whether the pods use another role than the one that the annotation names now."""
-    used = str(identity_of(context).get("role_arn") or "")
-    return bool(used and context.target.role_arn) and used != context.target.role_arn and not own_variable(context)
+    used = serving_roles(context) - {""}
+    return bool(used and context.target.role_arn) and used != {context.target.role_arn} and not own_variable(context)
 
 
 def trust(context: Context, result: SectionResult) -> None:
@@ -187,7 +217,7 @@ def untrusted(context: Context, role: Evidence, behaviour: list[Evidence], resul
         )
         return
     for provider in context.evidence.all("aws.identity_provider", CLOUD):
-        if issuer and not provider.subject.endswith(f"oidc-provider/{issuer}"):
+        if not issuer or not provider.subject.endswith(f"oidc-provider/{issuer}"):
             continue
         facts = {"provider": provider.subject, "audience": audience}
         if provider.state is State.ABSENT:

@@ -24,6 +24,7 @@ OPERATIONS = {
     "s3:PutObject": ("PutObject", "CreateMultipartUpload", "UploadPart"),
 }
 PROVEN_BY = {"s3:ListBucket": "probe.s3_list", "s3:GetObject": "probe.s3_get", "s3:PutObject": "probe.s3_canary"}
+EVERYTHING = {"Statement": [{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}]}
 KEY = "0/run/artifacts/file"
 OUTER = re.compile(
     r"(?:explicit deny in an? |no )(?P<kind>VPC endpoint policy|service control policy|resource control policy"
@@ -37,13 +38,14 @@ BY_KEY = re.compile(r"\bkms:(?:GenerateDataKey|Decrypt|Encrypt|DescribeKey)\b|\b
 
 @dataclass(frozen=True)
 class Judged:
-    """One needed action and what each kind of policy says about it."""
+    """One needed action: what the role's policies, its boundary, and the bucket's policy (two ways) say about it."""
 
     action: str
     resource: str
     role: Effect
     boundary: Effect
-    bucket: Effect
+    grant: Effect
+    veto: Effect
 
 
 def analyze(context: Context, result: SectionResult) -> None:
@@ -73,7 +75,6 @@ def judge(context: Context, evidence: Evidence | None) -> list[Judged]:
     documents = [*(value.get("inline") or {}).values(), *(value.get("attached") or {}).values()]
     whole = evidence is not None and evidence.state is State.OK
     seen = bucket_of(context)
-    policy = seen.value.get("policy") if seen is not None and seen.seen else None
     arn = context.target.role_arn
     known = {
         "s3:prefix": f"{folder(context)}0/run/artifacts",
@@ -89,22 +90,26 @@ def judge(context: Context, evidence: Evidence | None) -> list[Judged]:
         inside = evaluate([boundary], action, resource, known) if boundary else Effect.ALLOWED
         if not whole and role is Effect.IMPLICIT:
             role = Effect.UNKNOWN
-        by_bucket = Effect.IMPLICIT
-        if isinstance(policy, dict) and "Statement" in policy:
-            by_bucket = of_bucket_policy(policy, action, resource, known, arn)
-        elif isinstance(policy, (dict, str)):
-            by_bucket = Effect.UNKNOWN
-        found.append(Judged(action, resource, role, inside, by_bucket))
+        found.append(Judged(action, resource, role, inside, *bucket_effects(seen, action, resource, known)))
     return found
 
 
-def of_bucket_policy(
-    policy: Mapping[str, Any], action: str, resource: str, known: Mapping[str, str], arn: str
-) -> Effect:
-    """Evaluate a bucket's policy; a statement about the whole account denies the role, but leaves grants to IAM."""
-    account = known["aws:PrincipalAccount"]
-    whole = evaluate([policy], action, resource, known, [arn, account, f"arn:aws:iam::{account}:root"])
-    return whole if whole is Effect.DENIED else evaluate([policy], action, resource, known, [arn])
+def bucket_effects(
+    seen: Evidence | None, action: str, resource: str, known: Mapping[str, str]
+) -> tuple[Effect, Effect]:
+    """Return whether the bucket's policy grants, and whether it forbids.
+
+    A statement about the whole account forbids the role, but leaves what it grants to IAM.
+    """
+    policy = seen.value.get("policy") if seen is not None and seen.seen else None
+    if not isinstance(policy, dict) or "Statement" not in policy:
+        return (Effect.IMPLICIT, Effect.ALLOWED) if policy is None else (Effect.UNKNOWN, Effect.UNKNOWN)
+    arn, account = known["aws:PrincipalArn"], known["aws:PrincipalAccount"]
+    everybody = [arn, account, f"arn:aws:iam::{account}:root"]
+    return (
+        evaluate([policy], action, resource, known, [arn]),
+        evaluate([policy, EVERYTHING], action, resource, known, everybody),
+    )
 
 
 def behaviour(refused: list[Refusal], actions: list[str]) -> list[Evidence]:
@@ -158,7 +163,7 @@ def role_policies(
 
 def granted(item: Judged) -> bool:
     """Within one account the bucket's policy may grant what the role's own do not."""
-    return item.role is Effect.IMPLICIT and item.bucket in (Effect.ALLOWED, Effect.UNKNOWN)
+    return item.role is Effect.IMPLICIT and item.grant in (Effect.ALLOWED, Effect.UNKNOWN)
 
 
 def spell(missing: list[Judged]) -> str:
@@ -204,9 +209,7 @@ def bucket_policy(context: Context, judged: list[Judged], refused: list[Refusal]
     said = [item for item in refused if BY_RESOURCE.search(item.text)]
     told = {action for action in OPERATIONS if behaviour(said, [action])}
     denied = [
-        item
-        for item in judged
-        if item.bucket is Effect.DENIED or (item.bucket is Effect.UNKNOWN and item.action in told)
+        item for item in judged if item.veto is Effect.DENIED or (item.veto is Effect.UNKNOWN and item.action in told)
     ]
     denied = [item for item in denied if not works(context, item.action)]
     if denied:

@@ -33,6 +33,7 @@ UPLOAD_OR_DOWNLOAD = re.compile(r"/mlflow-artifacts/(?:artifacts|mpu/\w+)/")
 """A client's own call; the probe only lists, with a query behind ``artifacts``."""
 SERVING_OFF = re.compile(r"--no-serve-artifacts|Artifact serving is disabled", re.IGNORECASE)
 REGION_CODES = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"})
+PROXIED = re.compile(r'"artifact_location":\s*"mlflow-artifacts:')
 UNAVAILABLE = 503
 
 
@@ -72,7 +73,7 @@ def symptoms(context: Context, result: SectionResult) -> None:
         result.findings.append(
             stored(context, "artifact_store.access_denied", f"S3 refuses the pods: {text}", [*denied])
         )
-    failing = [item for item in listed_by_mlflow(context) if listing_failed(item) and api_works(context)]
+    failing = [item for item in listed_by_mlflow(context) if listing_failed(item) and experiments(context)]
     if failing:
         answer = failing[0].value.get("status") or result_of(failing[0])
         summary = f"listing artifacts through MLflow fails: {answer}"
@@ -98,13 +99,6 @@ def listing_failed(item: Evidence) -> bool:
     return status in (401, 403, 500, UNAVAILABLE) or result_of(item) == "timeout"
 
 
-def api_works(context: Context) -> bool:
-    return any(
-        item.seen and item.value.get("status") == 200 and HONEST in item.subject
-        for item in context.evidence.all("probe.http", POD)
-    )
-
-
 def driver(context: Context, result: SectionResult) -> None:
     """Find an image that cannot speak with S3 at all."""
     lacking = [item for item in listings(context) if result_of(item) == "no_driver"]
@@ -124,32 +118,34 @@ def driver(context: Context, result: SectionResult) -> None:
 
 
 def serving(context: Context, result: SectionResult) -> None:
-    """A server that is told not to serve artifacts is well, unless its clients want artifacts from it."""
+    """A server that is told not to serve artifacts is well, unless its experiments' artifacts are to come from it."""
     if context.target.artifacts_proxied:
         return
     off = [item for item in listed_by_mlflow(context) if SERVING_OFF.search(str(item.value.get("body", "")))]
-    refused = [
-        at
-        for at, _method, path, status in accesses(context)
-        if status == UNAVAILABLE and UPLOAD_OR_DOWNLOAD.search(path)
+    wanting = [item for item in experiments(context) if PROXIED.search(str(item.value.get("body", "")))]
+    calls = [
+        at for at, dummy, path, status in accesses(context) if status == UNAVAILABLE and UPLOAD_OR_DOWNLOAD.search(path)
     ]
-    served = [
-        at for at, _method, path, status in accesses(context) if status == 200 and UPLOAD_OR_DOWNLOAD.search(path)
-    ]
-    if not refused or max(served, default="") > max(refused):
+    if not calls and not (off and wanting):
         return
-    summary = f"MLflow runs with artifact serving off, and answered {UNAVAILABLE} to {len(refused)} artifact calls"
-    logs = context.evidence.all("kubernetes.pod_log", API)
+    logs = [item for item in context.evidence.all("kubernetes.pod_log", API) if item.seen and calls]
+    asked = f"answered {UNAVAILABLE} to {len(calls)} calls" if calls else "its newest experiment keeps artifacts there"
     found = stored(
         context,
         "artifact_store.serving_disabled",
-        summary,
-        [context.evidence.first("kubernetes.deployments", API), *off, *[item for item in logs if item.seen]],
+        f"MLflow runs with artifact serving off, and {asked}",
+        [context.evidence.first("kubernetes.deployments", API), *off, *wanting, *logs],
         subject(context),
         configured=True,
-        since=min(refused) or None,
+        since=min(calls, default="") or None,
     )
     result.findings.append(found)
+
+
+def experiments(context: Context) -> list[Evidence]:
+    """Return the pods' own answers that hold an experiment."""
+    rows = context.evidence.all("probe.http", POD)
+    return [item for item in rows if item.seen and HONEST in item.subject and item.value.get("status") == 200]
 
 
 def failing_calls(context: Context) -> list[Evidence]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..core.discovery_stores import SERVERLESS, dialect
 from ..core.evidence import CLOUD, Evidence, State
-from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, keys
+from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, Unknown, keys
 from ..core.workload import probes_from_server, result_of
 from .database_content import query, schema
 from .database_facts import (
@@ -56,13 +57,18 @@ STORAGE_FULL = "storage-full"
 def analyze(context: Context) -> SectionResult:
     """Judge the way to the database layer by layer: instance, name, TCP, login, query, schema."""
     result = SectionResult()
-    if not str(context.target.backend.get("scheme") or "postgresql").startswith("postgres"):
+    kind = dialect(context.target.backend) or "postgresql"
+    if kind in SERVERLESS:
         return result
     instance = instance_of(context)
     if instance is not None:
         judge_instance(context, instance, result)
     names(context, instance, result)
     transport(context, instance, result)
+    if kind != "postgresql":
+        why = f"the backend store is {kind}: only PostgreSQL is asked"
+        result.unknown.append(Unknown("login, write permission and schema of the database", why, "a client of its own"))
+        return result
     login(context, result)
     query(context, result)
     schema(context, result)

@@ -50,7 +50,7 @@ def read_only(context: Context, item: Evidence, result: SectionResult) -> None:
             flow=TO_DATABASE,
             configured=True,
             measured=True,
-            facts=facts_of(context, why=why),
+            facts=facts_of(context, why=why or "nothing else is known", without="write either"),
         )
     )
 
@@ -63,7 +63,10 @@ def privileges(context: Context, item: Evidence, result: SectionResult) -> None:
             lost.setdefault(table, []).append(privilege.upper())
     if not lost:
         return
-    missing = ", ".join(f"{'/'.join(sorted(names))} on {table}" for table, names in sorted(lost.items()))
+    tables: dict[str, list[str]] = {}
+    for table, names in sorted(lost.items()):
+        tables.setdefault("/".join(sorted(names)), []).append(table)
+    missing = "; ".join(f"{names} on {', '.join(found)}" for names, found in tables.items())
     result.findings.append(
         Finding(
             "database.privileges_missing",
@@ -73,7 +76,7 @@ def privileges(context: Context, item: Evidence, result: SectionResult) -> None:
             flow=TO_DATABASE,
             configured=True,
             measured=True,
-            facts=facts_of(context, missing=missing),
+            facts=facts_of(context, missing=missing, without="write either"),
         )
     )
 

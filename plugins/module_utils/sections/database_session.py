@@ -142,7 +142,7 @@ def cause_of(context: Context, identifier: str, denied: list[Evidence], text: st
         f"{place(context)}, which fails",
         "database.client_not_admitted": f"{place(context)} does not admit user {user} from here: {text[:160]}",
         "database.connection_limit_reached": f"the connection limit of {limit} on {place(context)} is reached",
-        "database.connections_exhausted": f"{place(context)} has no connection left; {share(context)}",
+        "database.connections_exhausted": f"{place(context)} has no connection left: {share(context)}",
         "database.not_accepting": f"{place(context)} does not accept connections now: {text[:160]}",
     }
     return Finding(
@@ -171,10 +171,12 @@ def share(context: Context) -> str:
     metrics = context.evidence.value("aws.metrics", CLOUD) or {}
     points = (metrics.get("DatabaseConnections") or {}).get("points") or []
     ours = [int(item.value.get("count") or 0) for item in own_connections(context)]
-    total = f" of {int(points[-1][1])}" if points else ""
     if not ours:
         return "who holds them could not be seen"
-    return f"each of {len(ready_pods(context)) or 1} MLflow pods holds about {max(ours)}{total}, others hold the rest"
+    pods = max(len(ready_pods(context)), 1)
+    mine = f"MLflow holds about {max(ours) * pods} ({pods} x {max(ours)})"
+    counted = f", RDS counted {int(points[-1][1])} at {points[-1][0]}" if points else ""
+    return f"{mine}{counted}; who holds the others could not be seen"
 
 
 def crowded(context: Context, item: Evidence, result: SectionResult) -> None:

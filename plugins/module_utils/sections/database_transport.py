@@ -91,6 +91,9 @@ def security_groups(
     port = int((instance.get("Endpoint") or {}).get("Port") or context.target.backend.get("port") or 5432)
     interfaces = (context.evidence.value("aws.network_interfaces", CLOUD) or {}).get("items", [])
     addresses = client_addresses(context)
+    if timed_out and uses_prefix_lists(groups, port):
+        what = "whether a security group's prefix list holds the server's pods"
+        result.unknown.append(Unknown(what, "its entries are not read", "aws ec2 get-managed-prefix-list-entries"))
     if not groups or not addresses or uses_prefix_lists(groups, port):
         return
     refused = [

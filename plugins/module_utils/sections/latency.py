@@ -26,6 +26,9 @@ SLOW_LOOKUP_SECONDS = 1.0
 THROTTLED_SHARE = 0.25
 """Share of throttled periods from which on latency triples (field guide L-01)."""
 
+SMALL_LIMIT_CORES = 1.0
+"""Below one core a single worker's own work is held back; a start takes twice to five times as long (L-01)."""
+
 IDLE_SHARE = 0.5
 """Share of its CPU below which a container that does not answer waits for somebody."""
 
@@ -111,7 +114,7 @@ def database(context: Context, slow: list[Evidence], result: SectionResult) -> N
     balances = exhausted_credits(context)
     metrics = context.evidence.first("aws.metrics", CLOUD)
     name = context.target.db_instance_identifier or str(context.target.backend.get("host"))
-    if balances and (trips or slow):
+    if balances and trips:
         result.findings.append(
             Finding(
                 "latency.burst_credits_exhausted",
@@ -170,22 +173,24 @@ def lookups(context: Context, slow: list[Evidence], result: SectionResult) -> No
 
 
 def throttling(context: Context, slow: list[Evidence], result: SectionResult) -> None:
-    """A small CPU limit that is hit all the time, while the database answers at once."""
-    for item in context.evidence.all("probe.environment", POD):
-        counters = (item.value or {}).get("cpu_throttled") or {} if item.seen else {}
-        periods, throttled = counters.get("periods"), counters.get("throttled")
-        limit = cpu_limit(context)
-        if not periods or throttled is None or limit is None or throttled / periods < THROTTLED_SHARE:
+    """A CPU limit below one core that holds MLflow back whenever it is asked something."""
+    limit = cpu_limit(context)
+    if limit is None or limit >= SMALL_LIMIT_CORES:
+        return
+    for item in context.evidence.all("probe.throttling", POD):
+        periods, throttled = (item.value["periods"], item.value["throttled"]) if item.seen else (0, 0)
+        if not periods or throttled / periods < THROTTLED_SHARE:
             continue
+        share = f"{throttled / periods:.0%}"
         result.findings.append(
             Finding(
                 "latency.cpu_throttled",
                 subject(context),
-                f"its CPU limit of {limit:g} cores holds MLflow back in {throttled / periods:.0%} of all periods",
+                f"its CPU limit of {limit:g} cores holds MLflow back in {share} of all periods in which it works",
                 keys([context.evidence.first("kubernetes.deployments", API), item, *slow]),
                 configured=True,
                 measured=True,
-                facts={"limit": f"{limit:g}", "share": f"{throttled / periods:.0%}"},
+                facts={"limit": f"{limit:g}", "share": share},
             )
         )
         return

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..core.evidence import API, Evidence
+from ..core.evidence import API, POD, Evidence
 from ..core.findings import SERVER, TO_DATABASE, TO_OBJECT_STORAGE, Context, Finding, SectionResult, parse_time
 from ..core.signatures import ACCESS, SIGNATURES, Signature
 from ..core.workload import (
@@ -27,6 +27,12 @@ WINDOW = timedelta(minutes=15)
 """Errors older than this belong to another incident unless the container that wrote them ended."""
 
 EXCERPT = 120
+SAID = {
+    "web_server.driver_missing": "the image lacks the database driver that the backend store URI asks for; ",
+    "web_server.options_invalid": "MLflow does not accept its settings and ends; ",
+    "web_server.temporary_folder_missing": "MLflow cannot write where it has to; ",
+    "web_server.workers_cannot_start": "the web server's workers lack a module; ",
+}
 FLOWS = {"database": TO_DATABASE, "artifact": TO_OBJECT_STORAGE}
 API_PATHS = ("/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
 
@@ -155,7 +161,8 @@ def later_success(context: Context, match: Match) -> bool:
         for at, used, path, status in accesses(context)
     ):
         return True
-    listed = [item for item in probes_from_server(context, "probe.s3_list") if result_of(item) == "ok"]
+    inside = context.evidence.all("probe.s3_list", POD)  # what a copy can do, the serving pods may not
+    listed = [item for item in inside if item.seen and result_of(item) == "ok"]
     return method is None and bool(listed)
 
 
@@ -187,7 +194,7 @@ def finding_of(context: Context, identifier: str, group: list[Match]) -> Finding
     return Finding(
         identifier,
         subject,
-        f"the log says {count}: {last.text.strip()}",
+        f"{SAID.get(identifier, '')}the log says {count}: {last.text.strip()}",
         tuple(dict.fromkeys(match.evidence.key for match in group)),
         flow=next((flow for word, flow in FLOWS.items() if word in identifier), SERVER),
         since=first.at or None,

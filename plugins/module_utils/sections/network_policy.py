@@ -95,6 +95,7 @@ def blame(
 def from_source(context: Context, namespace: str, result: SectionResult) -> None:
     port, server, source = context.target.port, server_peer(context), source_peer(context, namespace)
     behaviour = probes_of_source(context, namespace)
+    direct = [item for item in behaviour if f".{context.target.namespace}" not in item.subject]
     facts = {"source": namespace, "port": port}
     ingress = decide(policies(context), INGRESS, server, source, port)
     if not ingress.allowed:
@@ -118,6 +119,14 @@ def from_source(context: Context, namespace: str, result: SectionResult) -> None
                 f"whether clients in namespace {namespace} reach MLflow",
                 "its NetworkPolicies admit clients by their labels, and none runs whose labels could be taken",
                 f"a client that runs in namespace {namespace}",
+            )
+        )
+    elif ingress.allowed and passes and direct and all(result_of(item) in BLOCKED for item in behaviour):
+        result.unknown.append(
+            Unknown(
+                f"what stops packets from namespace {namespace} on their way to MLflow's pods",
+                f"no NetworkPolicy does, and addresses of pods fail like the Service ({result_of(behaviour[0])})",
+                "a person: the network plugin, the firewall of the nodes, the security groups of the pods",
             )
         )
     elif ingress.allowed and passes:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -191,6 +192,12 @@ def ports(context: Context, service: Mapping[str, Any], result: SectionResult) -
             since=changed(service),
             configured=True,
             measured=bool(refused),
-            facts={"port": context.target.port, "service": name},
+            facts={"port": context.target.port, "service": name, "patch": port_patch(context, entries)},
         )
     )
+
+
+def port_patch(context: Context, entries: list[dict[str, Any]]) -> str:
+    """Return the change that lets the Service's port lead to MLflow, as a JSON patch."""
+    index = next((i for i, item in enumerate(entries) if item["port"] == context.target.service_port), 0)
+    return json.dumps([{"op": "replace", "path": f"/spec/ports/{index}/targetPort", "value": context.target.port}])

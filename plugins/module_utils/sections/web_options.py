@@ -121,7 +121,7 @@ def web_servers(context: Context, command: ServerCommand, result: SectionResult)
         wrong = [word for word in words if word in GUNICORN_ONLY]
         if not wrong:
             return
-        text = f"{', '.join(wrong)} in --uvicorn-opts belongs to gunicorn"
+        text = f"uvicorn does not know {', '.join(wrong)} of --uvicorn-opts, which gunicorn has"
     else:
         return
     result.findings.append(

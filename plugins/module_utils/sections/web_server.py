@@ -244,6 +244,7 @@ def rejected_hosts(context: Context, result: SectionResult) -> None:
             subject(context),
             f"MLflow answers 403 to clients that call it {', '.join(hosts)}: the name is not among its allowed hosts",
             keys([context.evidence.first("kubernetes.deployments", API), *by_clients]),
+            since=newest_revision(context),
             configured=True,
             measured=True,
             facts={"hosts": ", ".join(hosts)},

@@ -13,6 +13,10 @@ from tests.tools.pages import marked
 
 DOCS = settings.REPOSITORY / "docs"
 PAGE, PLOT = DOCS / "performance.md", DOCS / "images" / "performance.svg"
+HEADINGS = (
+    "server", "what", "seconds", "times ours", "processor s", "tasks", "requests to Kubernetes", "calls of AWS",
+    "pods made", "peak MiB",
+)  # fmt: skip
 STATES = ("healthy", "broken")
 WIDTH, LEFT, BAR, GAP, TOP = 720, 120, 22, 8, 34
 COLORS = {"diagnose": "#2a78d6", "script": "#8a8f98", "playbook": "#b9bdc4"}
@@ -25,8 +29,8 @@ def table(summary: dict[str, Any]) -> str:
         f"Medians of {summary['rounds']} alternating rounds on {machine['processors']} cores, {summary['at'][:10]}; "
         f"the broken server has the fault `{summary['fault']}`.",
         "",
-        "| server | what | seconds | as long as ours | processor s | tasks | requests to Kubernetes | calls of AWS | pods made | peak MiB |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| " + " | ".join(HEADINGS) + " |",
+        "|---|---|" + "--:|" * (len(HEADINGS) - 2),
     ]
     for state in STATES:
         rows = summary["servers"][state]
@@ -37,7 +41,7 @@ def table(summary: dict[str, Any]) -> str:
                 state,
                 summary["titles"][name],
                 f"{row['median_seconds']:.1f}",
-                f"{row['median_seconds'] / ours:.1f} ×",
+                f"{row['median_seconds'] / ours:.1f}",
                 f"{processor:.1f}",
                 row["tasks"],
                 sum(row["kubernetes"].values()),
@@ -94,10 +98,10 @@ def plot(summary: dict[str, Any]) -> str:
     height = TOP + len(rows) * (BAR + GAP) + (len(STATES) - 1) * 2 * GAP + GAP
     style = 'font-family="system-ui, sans-serif" font-size="13"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" {style}>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" {style}>',
         "<title>Seconds per diagnosis</title>",
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
-        f'<text x="{GAP}" y="20" fill="#333333">seconds, median of {summary["rounds"]} rounds (marks: each round)</text>',
+        f'<text x="{GAP}" y="20" fill="#333333">seconds: median of {summary["rounds"]} rounds, and each round</text>',
     ]
     top, before = TOP, STATES[0]
     for state, name, row in rows:

@@ -22,7 +22,8 @@ class Failure(Exception):
 def access_denied(service: str, principal: str, action: str, resource: str, reason: str) -> Failure:
     """The refusal of an action that the caller's policies do not allow.
 
-    ``reason`` is what AWS appends, for example ``no identity-based policy allows the rds:StopDBInstance action``.
+    ``reason`` is what AWS appends, for example ``because no identity-based policy allows the rds:StopDBInstance
+    action``.
     """
     if service == "ec2":
         code = "UnauthorizedOperation"
@@ -32,7 +33,7 @@ def access_denied(service: str, principal: str, action: str, resource: str, reas
     if service == "ec2":
         text = f"You are not authorized to perform this operation. {text}"
     where = f" on resource: {resource}" if resource != "*" else ""
-    return Failure(code, f"{text}{where} because {reason}", 400 if code == "AccessDeniedException" else 403)
+    return Failure(code, f"{text}{where} {reason}", 400 if code == "AccessDeniedException" else 403)
 
 
 # (signature wrong, key unknown, token wrong or session over, not signed) per family of services.

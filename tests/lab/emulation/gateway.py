@@ -148,12 +148,10 @@ def _authorize(principal: principals.Principal, call: calls.Call) -> None:
         return
     request = policies.Request(call.action, call.resource, principal.names)
     resource_policy = principals.bucket_policy(call.bucket) if call.bucket else None
-    decision = policies.authorize(request, principal.policies, principal.boundary, resource_policy)
-    if decision is policies.Decision.ALLOW:
+    documents = (principal.policies, principal.boundary, resource_policy)
+    if policies.authorize(request, *documents) is policies.Decision.ALLOW:
         return
-    reason = f"no identity-based policy allows the {call.action} action"
-    if decision is policies.Decision.EXPLICIT_DENY:
-        reason = "an explicit deny in a policy"
+    reason = policies.reason(request, *documents)
     raise errors.access_denied(call.service, principal.arn, call.action, call.resource, reason)
 
 

@@ -75,6 +75,29 @@ def authorize(
     return allowed_by_identity if allowed_by_boundary is Decision.ALLOW else Decision.IMPLICIT_DENY
 
 
+def reason(
+    request: Request,
+    identity: Sequence[Document],
+    boundary: Document | None = None,
+    resource_policy: Document | None = None,
+) -> str:
+    """What AWS appends to a refusal, for the same arguments as ``authorize``.
+
+    Source: "Access denied error messages" of the AWS IAM user guide.
+    """
+    kinds: tuple[tuple[str, Sequence[Document], bool], ...] = (
+        ("a resource-based policy", [resource_policy] if resource_policy else [], True),
+        ("a permissions boundary", [boundary] if boundary else [], False),
+        ("an identity-based policy", identity, False),
+    )
+    for name, documents, with_principal in kinds:
+        if evaluate(documents, request, with_principal) is Decision.EXPLICIT_DENY:
+            return f"with an explicit deny in {name}"
+    granted = evaluate(identity, request) is Decision.ALLOW
+    kind = "permissions boundary" if granted else "identity-based policy"
+    return f"because no {kind} allows the {request.action} action"
+
+
 def evaluate(documents: Iterable[Document], request: Request, with_principal: bool = False) -> Decision:
     """Decision of policies alone; ``with_principal`` for policies of resources and trust policies of roles."""
     decision = Decision.IMPLICIT_DENY

@@ -128,7 +128,7 @@ def _diagnose(server: servers.Server, row: Row, options: Options) -> None:
     finally:
         actions.undo_all(injection)
         injection.forget()
-        kube.wait_ready("Deployment", server.deployment, server.namespace, SETTLED_WITHIN)
+        kube.wait_ready(server.kind, server.deployment, server.namespace, SETTLED_WITHIN)
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -213,7 +213,7 @@ def _phase(phase: model.Phase, row: Row, injection: Injection, report_dir: Path,
         row.exact = row.bites
         return
     begin = datetime.now(UTC)
-    report, done = playbooks.diagnose(injection.server, report_dir, options.operator)
+    report, done = playbooks.diagnose(injection.server, report_dir, options.operator, expected.error)
     row.seconds = round(done.seconds, 1)
     row.forbidden_writes = _forbidden(injection.server, begin, [], options.operator)
     usual = options.operator == operator.FULL

@@ -308,6 +308,7 @@ class Expectation(Strict):
     allowed_steps: list[str] = []
     forbidden_steps: list[str] = []
     outcome: Outcome | None = None
+    error: Regex | None = None
 
     @model_validator(mode="after")
     def _repair(self) -> Expectation:

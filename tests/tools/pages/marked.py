@@ -18,7 +18,7 @@ def replaced(text: str, name: str, content: str) -> str:
     """
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     head, found, rest = text.partition(begin)
-    _, closed, tail = rest.partition(end)
+    dummy, closed, tail = rest.partition(end)
     if not (found and closed):
         raise ValueError(f"the page has no marks {begin} and {end}")
     return f"{head}{begin}\n\n{content.strip()}\n\n{end}{tail}"

@@ -29,6 +29,7 @@ RECORDS = REPOSITORY / "tests" / "evidence"
 KIND = re.compile(r"(?:kubernetes|aws|probe)\.[a-z0-9_]+")
 NOTED = {"cloud.py": "aws.", "cluster.py": "kubernetes."}
 """Collectors that leave the first word of their kinds to one function."""
+NOTES = frozenset({"_note", "_items"})
 LOG = "kubernetes.pod_log"
 # These call every rule, or name kinds only to exclude them.
 NOT_RULES = frozenset({"analyze", "rule_out"})
@@ -38,12 +39,13 @@ NOT_RULES = frozenset({"analyze", "rule_out"})
 class Function:
     """One function of an analyzer: its text constants and those of the module that it names, and what it uses.
 
-    ``uses`` are ``(module, name)`` of the functions of ``sections`` that it refers to.
+    ``patterns`` are the ids that it puts together, ``uses`` the ``(module, name)`` of functions that it refers to.
     """
 
     module: str
     name: str
     texts: frozenset[str]
+    patterns: frozenset[re.Pattern[str]]
     uses: frozenset[tuple[str, str]]
 
     @property
@@ -54,6 +56,17 @@ class Function:
 
 def _texts(node: ast.AST) -> set[str]:
     return {part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)}
+
+
+def _patterns(node: ast.AST) -> set[re.Pattern[str]]:
+    """Formatted texts that begin with a section's name, as patterns."""
+    found = set()
+    for part in ast.walk(node):
+        values = part.values if isinstance(part, ast.JoinedStr) else []
+        if values and isinstance(values[0], ast.Constant) and str(values[0].value).partition(".")[0] in ANALYZERS:
+            words = [re.escape(str(one.value)) if isinstance(one, ast.Constant) else "[a-z_]+" for one in values]
+            found.add(re.compile("".join(words)))
+    return found
 
 
 def _origins(tree: ast.Module, module: str) -> dict[str, tuple[str, str]]:
@@ -87,7 +100,7 @@ def functions(path: Path) -> Iterator[Function]:
             }
             texts = _texts(node).union(*(constants.get(name, set()) for name in names))
             uses = {origins[name] for name in names if name in origins} | of_modules
-            yield Function(path.stem, node.name, frozenset(texts), frozenset(uses))
+            yield Function(path.stem, node.name, frozenset(texts), frozenset(_patterns(node)), frozenset(uses))
 
 
 @cache
@@ -99,8 +112,9 @@ def written() -> dict[str, frozenset[str]]:
     for key, one in known.items():
         kinds = set(one.kinds).union(*(known[used].kinds for used in one.uses if used in known))
         kinds = kinds.union(*(other.kinds for other in known.values() if key in other.uses))
-        for identifier in one.texts & BY_ID.keys():
-            found[identifier] |= kinds
+        for identifier in BY_ID:
+            if identifier in one.texts or any(pattern.fullmatch(identifier) for pattern in one.patterns):
+                found[identifier] |= kinds
     for signature in SIGNATURES:
         if signature.finding:
             found[signature.finding].add(LOG)
@@ -133,10 +147,25 @@ def proofs(identifier: str) -> frozenset[str]:
 def collected() -> frozenset[str]:
     """Every kind of evidence that collectors and probes make, by their source."""
     found: set[str] = set()
-    for folder in ("collect", "probes"):
-        for path in sorted((MODULE_UTILS / folder).glob("*.py")):
-            texts = _texts(ast.parse(path.read_text(encoding="utf-8")))
-            prefix = NOTED.get(path.name)
-            found |= {text for text in texts if KIND.fullmatch(text)}
-            found |= {prefix + text for text in texts if prefix and re.fullmatch(r"[a-z0-9_]+", text)}
+    for path in [*(MODULE_UTILS / "collect").glob("*.py"), *(MODULE_UTILS / "probes").glob("*.py")]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found |= {text for text in _texts(tree) if KIND.fullmatch(text)}
+        prefix = NOTED.get(path.name)
+        if prefix:
+            found |= {prefix + text for text in _noted(tree)}
     return frozenset(found)
+
+
+def _noted(tree: ast.Module) -> set[str]:
+    """First arguments of the functions that note evidence, and the first words of the table of lists."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in NOTES:
+            found |= _texts(node.args[0])
+        elif (
+            isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id == "NAMESPACED"
+        ):
+            found |= {text for text in _texts(node) if not text.startswith("/")}
+    return found

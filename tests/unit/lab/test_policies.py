@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.emulation.policies import Decision, Request, authorize, evaluate, matches
+from tests.lab.emulation.policies import Decision, Request, authorize, evaluate, matches, reason
 
 BUCKET = "arn:aws:s3:::runs"
 NOT_IAM = {"Statement": [{"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"}]}
@@ -99,3 +99,22 @@ def test_patterns_are_not_regular_expressions() -> None:
     assert not matches("arn:aws:s3:::a.b", "arn:aws:s3:::axb")
     assert matches("arn:aws:s3:::a?b", "arn:aws:s3:::axb")
     assert matches("*", "")
+
+
+@pytest.mark.parametrize(
+    ("identity", "boundary", "resource_policy", "text"),
+    [
+        ([], None, None, "because no identity-based policy allows the s3:PutObject action"),
+        ([allow("s3:*")], allow("s3:Get*"), None, "because no permissions boundary allows the s3:PutObject action"),
+        ([allow("s3:*"), deny("s3:Put*")], None, None, "with an explicit deny in an identity-based policy"),
+        ([allow("s3:*")], deny("s3:Put*"), None, "with an explicit deny in a permissions boundary"),
+        ([allow("s3:*")], None, deny("s3:*", Principal="*"), "with an explicit deny in a resource-based policy"),
+    ],
+)
+def test_a_refusal_says_which_kind_of_policy_it_is(
+    identity: list[dict[str, Any]],
+    boundary: dict[str, Any] | None,
+    resource_policy: dict[str, Any] | None,
+    text: str,
+) -> None:
+    assert reason(Request("s3:PutObject", f"{BUCKET}/a"), identity, boundary, resource_policy) == text

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,9 +77,24 @@ def test_enterable(target: Target, evidence: EvidenceSet) -> None:
 def test_changed_since(target: Target, moment: str, changed: str) -> None:
     item = secret()
     item["metadata"]["managedFields"][0]["time"] = moment
-    evidence = EvidenceSet([listing("secrets", secret_facts(item), subject="mlflow/mlflow-db")])
-    found = pod_specs.changed_since([server_pod()], target, evidence)
+    facts = listing("secrets", secret_facts(item), subject="mlflow/mlflow-db")
+    evidence = EvidenceSet([facts, listing("deployments", workload())])
+    found = pod_specs.changed_since([with_role(server_pod(), target.role_arn)], target, evidence)
     assert found == (f"{changed} changed after the server started" if changed else "")
+
+
+def with_role(pod: dict[str, Any], role: str) -> dict[str, Any]:
+    for container in pod["spec"]["containers"]:
+        container["env"] = [{"name": "AWS_ROLE_ARN", "value": role}]
+    return pod
+
+
+@pytest.mark.parametrize(("given", "wanted"), [("arn:old", "arn:new"), ("arn:old", ""), ("", "arn:new")])
+def test_another_role_than_a_new_pod_would_get(target: Target, given: str, wanted: str) -> None:
+    evidence = EvidenceSet([listing("deployments", workload())])
+    now = replace(target, role_arn=wanted)
+    assert "another role" in pod_specs.changed_since([with_role(server_pod(), given)], now, evidence)
+    assert pod_specs.changed_since([with_role(server_pod(), wanted)], now, evidence) == ""
 
 
 def replica_set(name: str, image: str, created: str) -> dict[str, Any]:
@@ -97,7 +113,7 @@ def test_an_image_that_cannot_be_pulled(target: Target, stored: list[str], image
             listing("pods", server_pod("new", {"waiting": {"reason": "ImagePullBackOff"}})),
             listing(
                 "replicasets",
-                replica_set("c", IMAGE, "3"),
+                replica_set("mlflow-abc", IMAGE, "3"),
                 replica_set("a", "old:1", "1"),
                 replica_set("b", "old:2", "2"),
             ),
