@@ -18,7 +18,7 @@ from .core.settings import Settings
 from .core.verdict import Impact, Verdict, judge, name_of
 from .core.workload import probes_from_server, ready_pods, result_of
 from .recovery import recovery
-from .sections import artifact_store, database, latency, logs, network_policy, pods, service, web_server
+from .sections import artifact_store, client_uris, database, latency, logs, network_policy, pods, service, web_server
 
 ANALYZERS: Mapping[str, Callable[[Context], SectionResult]] = MappingProxyType(
     {
@@ -162,11 +162,11 @@ def answers(context: Context, fragment: str, places: Iterable[str]) -> list[int]
 
 
 def expected_path(context: Context, url: str, place: str) -> bool:
-    """Inside the pod the prefixed path counts; clients are judged by the path that they would use, the root."""
+    """Inside the pod the prefixed path counts; clients are judged by the path that they use, most often the root."""
     prefix = context.target.static_prefix
     if not prefix:
         return True
-    return (f"{prefix}/" in url) == (place == POD)
+    return (f"{prefix}/" in url) == (place == POD or client_uris.prefix_in_use(context, prefix))
 
 
 def measure_impact(context: Context, results: Iterable[SectionResult]) -> Impact:

@@ -261,6 +261,7 @@ class Collection:
         identifier = target.db_instance_identifier if target else self.settings.db_instance_identifier
         host = str(target.backend.get("host") or "") if target else ""
         bucket = target.bucket if target else self.settings.artifact_bucket
+        bucket = "" if target and target.artifact_endpoint else bucket
         return self._cloud().jobs(identifier, host, target.role_arn if target else "", bucket)
 
     def _pods_allowed(self) -> str:

@@ -184,6 +184,9 @@ def cause_lines(report: Mapping[str, Any]) -> list[str]:
     over = verdict.get("recovered")
     if over:
         return [f"none now; from {short_time(over['from'])} to {short_time(over['to'])} {over['what']}"]
+    starting = [item["summary"] for item in report["findings"] if item["id"] == "pods.starting"]
+    if starting:
+        return [f"none so far: {starting[0]}; look again then"]
     first = verdict["unknown"][0] if verdict["unknown"] else {"what": "nothing was seen", "why": "no evidence"}
     return [f"not known: {first['what']} ({first['why']})"]
 

@@ -11,7 +11,7 @@ import platform
 import re
 from typing import Any
 
-from .common import redact
+from .common import MASK, redact
 
 MEMORY_MARGIN_BYTES = 150 * 1024 * 1024
 UNLIMITED_BYTES = 1 << 60
@@ -178,6 +178,11 @@ def split_uri(uri: str, environment: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def shown_host(host: str) -> str:
+    """Mask what is no host: the end of a password with an ``@`` that was not escaped."""
+    return f"{MASK}@{host.rpartition('@')[2]}" if "@" in host else host
+
+
 def mlflow_folder() -> str:
     """Return MLflow's folder without importing it."""
     try:
@@ -222,7 +227,7 @@ def describe(
         },
         "backend": {
             "scheme": backend["scheme"],
-            "host": backend["host"],
+            "host": shown_host(backend["host"]),
             "port": int(port) if port.isdigit() else None,
             "user": backend["user"],
             "database": backend["database"],

@@ -81,6 +81,11 @@ SELECT name FROM unnest(ARRAY['experiments', 'runs', 'metrics', 'latest_metrics'
 WHERE EXISTS (SELECT FROM pg_class WHERE relname = 'alembic_version' AND relkind = 'r')
   AND NOT EXISTS (SELECT FROM pg_class WHERE relname = name AND relkind IN ('r', 'p', 'v'))
 """
+SETTINGS = """
+SELECT unnest(setconfig) FROM pg_db_role_setting
+WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+  AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user))
+"""
 DATABASE_SIZE = "SELECT pg_database_size(current_database())"
 ROUND_TRIPS = 3
 REVISION = "SELECT version_num FROM alembic_version"
@@ -202,6 +207,7 @@ def state_of(connection: Any) -> dict[str, Any]:
         parts.update(
             database_size=lambda: rows_of(connection, DATABASE_SIZE)[0][0],
             can_write=lambda: dict(rows_of(connection, CAN_WRITE)),
+            settings=lambda: [row[0] for row in rows_of(connection, SETTINGS)],
             missing_tables=lambda: [row[0] for row in rows_of(connection, MISSING_TABLES)],
             blocked=lambda: blocked_sessions(rows_of(connection, BLOCKED)),
             long_transactions=lambda: named(

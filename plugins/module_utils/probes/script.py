@@ -33,15 +33,16 @@ def database_job(record: Record, backend: dict[str, Any], name: str, settle_seco
 
     def job() -> None:
         host, port = backend["host"], int(backend["port"]) if backend["port"].isdigit() else 5432
-        subject = f"{name or host}:{port}/{backend['database']}"
+        shown = container.shown_host(host)
+        subject = f"{name or shown}:{port}/{backend['database']}"
         if not backend["scheme"].startswith("postgres"):
             other_database(record, backend, settle_seconds)
             record.skip(
                 "probe.login", subject, f"the backend store is {backend['scheme'] or 'not set'}, not PostgreSQL"
             )
             return
-        if host and record.measure("probe.dns", host, lambda: network.resolve(host)) is None:
-            record.skip("probe.tcp", f"{host}:{port}", "the name does not resolve")
+        if host and record.measure("probe.dns", shown, lambda: network.resolve(host)) is None:
+            record.skip("probe.tcp", f"{shown}:{port}", "the name does not resolve")
             return
         if host and not network.postgresql_port(record, host, port, settle_seconds):
             record.skip("probe.login", subject, "the port does not answer")

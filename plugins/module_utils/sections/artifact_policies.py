@@ -155,10 +155,21 @@ def role_policies(
             )
         wrong = [item for item in missing if item.action not in at_odds]
         if wrong:
-            summary = f"{words} not allow {spell(wrong)} on bucket {context.target.bucket}"
+            summary = f"{words} not allow {spell(wrong)} on bucket {context.target.bucket}{by_whom(evidence, wrong)}"
             result.findings.append(denial(context, identifier, role, summary, evidence, wrong, refused))
     if not by_role and not by_boundary and succeeded(context, "probe.s3_list"):
         result.rule_out("artifact_store.role_policy_denies", evidence)
+
+
+def by_whom(evidence: Evidence, missing: list[Judged]) -> str:
+    """Name the role's policies that forbid an action by themselves, whatever others grant."""
+    named = {**(evidence.value.get("inline") or {}), **(evidence.value.get("attached") or {})}
+    found = sorted(
+        name
+        for name, document in named.items()
+        if any(evaluate([document], item.action, item.resource) is Effect.DENIED for item in missing)
+    )
+    return f": {', '.join(found)} denies it" if found else ""
 
 
 def granted(item: Judged) -> bool:

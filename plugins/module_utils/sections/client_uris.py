@@ -26,13 +26,11 @@ def analyze(context: Context, service: Mapping[str, Any], result: SectionResult)
         service: the Service that the clients name.
         result: where findings go.
     """
-    clients = list(live_clients(context))
-    used = {uri.path for _namespace, _client, uri in clients}
-    for namespace, client, uri in clients:
+    for namespace, client, uri in live_clients(context):
         tried = context.evidence.first("probe.client", source_place(namespace), uri.text)
         if tried is not None and tried.seen and tried.value.get("status") in WORKS:
             continue
-        problem = judge(context, service, uri, tried, used)
+        problem = judge(context, service, uri, tried)
         if problem is None:
             continue
         identifier, why = problem
@@ -86,7 +84,7 @@ def ports_of(service: Mapping[str, Any]) -> list[int]:
 
 
 def judge(
-    context: Context, service: Mapping[str, Any], uri: ClientUri, tried: Evidence | None, used: set[str]
+    context: Context, service: Mapping[str, Any], uri: ClientUri, tried: Evidence | None
 ) -> tuple[str, str] | None:
     """Return the kind of mistake and its explanation; nothing when there is none or it is not proven."""
     ports = ports_of(service)
@@ -102,11 +100,22 @@ def judge(
     status = tried.value.get("status") if tried is not None and tried.seen else None
     prefix = context.target.static_prefix
     if status == NOT_FOUND and uri.path != prefix:
-        # whether the clients or the server should change, a prefix that nobody uses does not tell
-        if prefix and prefix not in used:
-            return None
+        if prefix and not prefix_in_use(context, prefix):
+            return None  # then it is the server that left its clients
         return "service.client_path_wrong", f"MLflow answers below {prefix or '/'} and not below {uri.path or '/'}"
     return None
+
+
+def prefix_in_use(context: Context, prefix: str) -> bool:
+    """Tell whether an ingress of the namespace or a live client leads to a static prefix."""
+    paths = [
+        path.get("path") or ""
+        for item in context.evidence.objects("kubernetes.ingresses", context.target.namespace)
+        for rule in item["spec"].get("rules") or []
+        for path in (rule.get("http") or {}).get("paths") or []
+    ]
+    published = any(path.rstrip("/").startswith(prefix) for path in paths)
+    return published or any(uri.path == prefix for *dummy, uri in live_clients(context))
 
 
 def plain_http(tried: Evidence | None) -> bool:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..core.discovery_stores import SERVERLESS, dialect
@@ -124,47 +124,60 @@ def last_event(context: Context, words: tuple[str, ...]) -> str | None:
 
 def names(context: Context, instance: Mapping[str, Any] | None, result: SectionResult) -> None:
     """Compare the URI with the endpoint that RDS describes, and look at the name as the pods resolve it."""
-    backend = context.target.backend
+    backend, endpoint = context.target.backend, (instance or {}).get("Endpoint") or {}
     host, port = str(backend.get("host") or ""), int(backend.get("port") or DEFAULT_PORT)
-    endpoint = (instance or {}).get("Endpoint") or {}
     proof = context.evidence.first("aws.db_instance", CLOUD)
     unresolved = [item for item in probes_from_server(context, "probe.dns", host) if result_of(item) == "not_found"]
     unreached = [item for item in attempts(context) if result_of(item) != "ok"]
-    address = str(endpoint.get("Address") or "")
-
-    def blame(identifier: str, name: str, words: str, seen: list[Evidence], **facts: Any) -> None:
-        found = keys([proof, *seen])
-        configured = identifier != "database.name_not_found"
-        result.findings.append(
-            Finding(
-                identifier,
-                name,
-                words,
-                found,
-                flow=TO_DATABASE,
-                configured=configured,
-                measured=True,
-                facts=facts_of(context, **facts),
-            )
-        )
-
+    unescaped(context, result)
     # An alias or an address of the instance is no fault by itself: only a name that leads nowhere is, or one that looks
     # like an RDS endpoint and is not this instance's.
+    address = str(endpoint.get("Address") or "")
     misspelt = bool(unresolved) or (bool(unreached) and host.endswith(RDS_DOMAIN))
     if address and host and address != host and misspelt:
         words = f"the backend store URI names {host}, RDS describes {address}"
-        blame("database.wrong_endpoint", origin(context), words, [*unresolved, *unreached], endpoint=address)
-    if endpoint.get("Port") and host and endpoint["Port"] != port and unreached:
-        words = f"the backend store URI says port {port}, RDS listens on {endpoint['Port']}"
-        blame("database.wrong_port", origin(context), words, unreached, endpoint_port=endpoint["Port"])
+        seen = [*unresolved, *unreached]
+        result.findings.append(blame(context, "database.wrong_endpoint", words, [proof, *seen], endpoint=address))
+    listens = endpoint.get("Port")
+    if listens and host and listens != port and unreached:
+        words = f"the backend store URI says port {port}, RDS listens on {listens}"
+        result.findings.append(blame(context, "database.wrong_port", words, [proof, *unreached], endpoint_port=listens))
     absent = proof is not None and proof.state is State.ABSENT and bool(context.target.db_instance_identifier)
     if absent and unresolved and last_event(context, ("deleted",)):
         words = f"RDS instance {database_object(context)} was deleted"
-        blame("database.instance_missing", database_object(context), words, unresolved)
+        result.findings.append(blame(context, "database.instance_missing", words, [proof, *unresolved]))
     if unresolved:
         known = f", and RDS has no instance {database_object(context)}" if absent else ""
         words = f"the pods cannot resolve {host}: the name does not exist{known}"
-        blame("database.name_not_found", origin(context), words, unresolved)
+        result.findings.append(blame(context, "database.name_not_found", words, [proof, *unresolved]))
+
+
+def unescaped(context: Context, result: SectionResult) -> None:
+    """Find a password whose end SQLAlchemy takes for the host: the first ``@`` ends the password."""
+    written = [
+        item
+        for item in probes_from_server(context, "probe.environment")
+        if "@" in str((item.value.get("backend") or {}).get("host"))
+    ]
+    if written:
+        unresolved = [item for item in probes_from_server(context, "probe.dns") if "@" in item.subject]
+        words = f"the password in the URI in {origin(context)} holds an @ that is not escaped: its end is read as host"
+        result.findings.append(blame(context, "database.uri_unescaped", words, [*written, *unresolved]))
+
+
+def blame(context: Context, identifier: str, words: str, seen: Iterable[Evidence | None], **facts: Any) -> Finding:
+    """Build a finding about the address of the database."""
+    of_rds = identifier == "database.instance_missing"
+    return Finding(
+        identifier,
+        database_object(context) if of_rds else origin(context),
+        words,
+        keys(seen),
+        flow=TO_DATABASE,
+        configured=identifier != "database.name_not_found",
+        measured=True,
+        facts=facts_of(context, **facts),
+    )
 
 
 def rule_out(context: Context, result: SectionResult) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..core.evidence import CLOUD, DEBUG_COPY, Evidence
@@ -14,6 +15,9 @@ from .database_facts import database_object, facts_of, origin, place
 from .database_session import crowded
 
 LOCK_PATIENCE_SECONDS = 5
+
+CANCELED = re.compile(r"canceling statement due to (?:statement|lock) timeout")
+TIMEOUT = re.compile(r"(?:statement|lock)_timeout=")
 
 READ_ONLY_SOURCES = {
     "client": "the options in the URI ask for it",
@@ -32,6 +36,7 @@ def query(context: Context, result: SectionResult) -> None:
         read_only(context, item, result)
         privileges(context, item, result)
         objects(context, item, result)
+        timeouts(context, item, result)
         blocking(context, item, result)
 
 
@@ -97,6 +102,31 @@ def objects(context: Context, item: Evidence, result: SectionResult) -> None:
             configured=True,
             measured=True,
             facts=facts_of(context, error=f"table {missing} is missing"),
+        )
+    )
+
+
+def timeouts(context: Context, item: Evidence, result: SectionResult) -> None:
+    """Tie answers that say a statement was canceled to the setting of the user or database that does so."""
+    canceled = [
+        answer
+        for answer in context.evidence.all("probe.http")
+        if answer.seen and CANCELED.search(str(answer.value.get("body") or ""))
+    ]
+    settings = [entry for entry in item.value.get("settings") or [] if TIMEOUT.match(entry)]
+    if not canceled or not settings:
+        return
+    setting = ", ".join(sorted(settings))
+    result.findings.append(
+        Finding(
+            "database.statement_canceled",
+            database_object(context),
+            f"the database ends MLflow's statements before they are done: {setting} is set for its user or database",
+            keys([item, *canceled]),
+            flow=TO_DATABASE,
+            configured=True,
+            measured=True,
+            facts=facts_of(context, setting=setting),
         )
     )
 

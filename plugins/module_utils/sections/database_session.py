@@ -33,14 +33,17 @@ LOGIN_ERRORS = (
         "database.not_accepting",
         re.compile(
             r"not currently accepting connections|is starting up|is shutting down|not yet accepting|in recovery mode"
-            r"|not permitted to log in"
         ),
     ),
     (
         "database.tls_required",
         re.compile(r"(?:no pg_hba\.conf entry|pg_hba\.conf rejects).*(?:no encryption|SSL off)", re.DOTALL),
     ),
-    ("database.client_not_admitted", re.compile(r"no pg_hba\.conf entry|pg_hba\.conf rejects")),
+    ("database.privileges_missing", re.compile(r"permission denied for database")),
+    (
+        "database.client_not_admitted",
+        re.compile(r"no pg_hba\.conf entry|pg_hba\.conf rejects|is not permitted to log in"),
+    ),
 )
 """PostgreSQL and libpq texts (field guide section 9, measured with PostgreSQL 15).
 
@@ -54,6 +57,7 @@ OF_THE_SERVER = frozenset(
         "database.connections_exhausted",
         "database.not_accepting",
         "database.client_not_admitted",
+        "database.privileges_missing",
     }
 )
 """Refusals for which nothing that is configured for MLflow is to blame."""
@@ -141,6 +145,7 @@ def cause_of(context: Context, identifier: str, denied: list[Evidence], text: st
         "database.certificate_rejected": f"the URI in {origin(context)} asks to verify the certificate of "
         f"{place(context)}, which fails",
         "database.client_not_admitted": f"{place(context)} does not admit user {user} from here: {text[:160]}",
+        "database.privileges_missing": f"database user {user} lacks CONNECT on database {database}",
         "database.connection_limit_reached": f"the connection limit of {limit} on {place(context)} is reached",
         "database.connections_exhausted": f"{place(context)} has no connection left: {share(context)}",
         "database.not_accepting": f"{place(context)} does not accept connections now: {text[:160]}",
@@ -158,7 +163,7 @@ def cause_of(context: Context, identifier: str, denied: list[Evidence], text: st
         since=None if by_server or secret is None else last_change(secret),
         configured=secret is not None,
         measured=True,
-        facts=facts_of(context, error=text[:300], holders=share(context), limit=limit),
+        facts=facts_of(context, error=text[:300], holders=share(context), limit=limit, missing="CONNECT"),
     )
 
 

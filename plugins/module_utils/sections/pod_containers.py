@@ -126,11 +126,12 @@ def judge_container(
     end = last_end(status)
     if end and not is_recent(end.get("finishedAt") or "", context):
         return
-    command_not_found(context, pod, status, end, waiting, result)
+    never_ran = command_not_found(context, pod, status, end, waiting, result)
     if end and out_of_memory(context, pod, status, end, result):
         return
     if (not init and status["name"] != context.target.container) or is_sidecar(pod, status["name"]):
-        sidecar(context, pod, status, result)
+        if not never_ran:
+            sidecar(context, pod, status, result)
     elif end is not None:
         terminated(context, pod, status, init, end, reason, result)
 
@@ -142,15 +143,15 @@ def command_not_found(
     end: Mapping[str, Any] | None,
     waiting: Mapping[str, Any],
     result: SectionResult,
-) -> None:
+) -> bool:
     """Find a program that the image does not have: the runtime says so, or a shell by its exit code (K-06)."""
     never_ran = end is not None and end.get("reason") in ("StartError", "ContainerCannotRun")
     text = (end or {}).get("message", "") if never_ran else ""
     if waiting.get("reason") in ("RunContainerError", "CreateContainerError"):
         text = text or waiting.get("message", "")
     if not NO_PROGRAM.search(text):
-        if end is None or end.get("exitCode") not in SHELL_EXITS:
-            return
+        if end is None or end.get("exitCode") not in SHELL_EXITS or status.get("ready"):
+            return False
         text = f"exit code {end['exitCode']}: {last_words(context, pod, status['name'])}"
     result.findings.append(
         simple(
@@ -161,6 +162,7 @@ def command_not_found(
             since=pod["metadata"]["creationTimestamp"],
         )
     )
+    return True
 
 
 def image_failure(

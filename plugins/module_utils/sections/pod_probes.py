@@ -13,7 +13,7 @@ from ..core.evidence import POD, Evidence
 from ..core.findings import Context, Finding, SectionResult, keys, parse_time
 from ..core.signatures import ACCESS, READY
 from ..core.workload import container_spec, container_statuses, event_start, event_time, is_ready, is_recent, last_end
-from .pod_containers import log_of, pod_keys, workload_name
+from .pod_containers import keeps_ending, log_of, pod_keys, workload_name
 
 KINDS = ("startup", "readiness", "liveness")
 FAILURE = re.compile(r"^(?P<probe>Liveness|Readiness|Startup) probe failed: (?P<text>.*)", re.DOTALL)
@@ -32,14 +32,13 @@ SHORT_TIMEOUT = 2
 def judge(context: Context, pod: Mapping[str, Any], events: list[dict[str, Any]], result: SectionResult) -> None:
     """Report failing probes of MLflow's container, and whether the probe itself is the mistake."""
     failures = failing(context, pod, events)
-    if not is_ready(pod):
-        if not is_starting(context, pod):
-            result.findings += [symptom(context, pod, *failure) for failure in failures.values()]
-        for probe in KINDS:
-            found = misconfigured(context, pod, probe, failures.get(probe))
-            if found is not None:
-                result.findings.append(found)
-                return
+    if not is_ready(pod) and not is_starting(context, pod):
+        result.findings += [symptom(context, pod, *failure) for failure in failures.values()]
+    for probe in KINDS if not is_ready(pod) else ("liveness",):
+        found = misconfigured(context, pod, probe, failures.get(probe))
+        if found is not None:
+            result.findings.append(found)
+            return
     found = too_tight(context, pod, events, failures)
     if found is not None:
         result.findings.append(found)
@@ -115,16 +114,18 @@ def misconfigured(
     context: Context, pod: Mapping[str, Any], probe: str, failure: tuple[str, str, dict[str, Any]] | None
 ) -> Finding | None:
     """Find a probe that asks another port, scheme or path than MLflow has (field guide K-13, W-11)."""
-    asked = spec_of(context, pod, probe).get("httpGet")
-    status = status_of_container(context, pod)
-    if not asked or not (status.get("state") or {}).get("running"):
+    spec, status = spec_of(context, pod, probe), status_of_container(context, pod)
+    asked = spec.get("httpGet") or spec.get("tcpSocket")
+    running = (status.get("state") or {}).get("running")
+    ended = (last_end(status) or {}).get("exitCode") in KILLED_EXITS
+    if not asked or not (running or (ended and failure)) or (is_ready(pod) and not failure):
         return None
     if probe == "readiness" and not status.get("started", True):
         return None  # it is not asked yet
     text = failure[1] if failure else ""
     path, port = asked.get("path", "/"), port_number(context, pod, asked.get("port"))
     answer = STATUS.search(text)
-    got = answer["status"] if answer else logged_answer(context, pod, path)
+    got = answer["status"] if answer else logged_answer(context, pod, path) if "httpGet" in spec else ""
     alive = serves(context, pod)
     if WRONG_SCHEME.search(text):
         asks, gets = f"HTTPS on port {port}", "plain HTTP"
@@ -192,7 +193,7 @@ def too_tight(
     end = last_end(status)
     if not end or end.get("exitCode") not in KILLED_EXITS or end.get("reason") == "OOMKilled":
         return None
-    if not is_recent(end.get("finishedAt") or "", context):
+    if not is_recent(end.get("finishedAt") or "", context) or not keeps_ending(context, status, end):
         return None
     probe = "startup" if spec_of(context, pod, "startup") else "liveness"
     spec = spec_of(context, pod, probe)
@@ -203,6 +204,7 @@ def too_tight(
         event.get("reason") == "Killing" and f"failed {probe} probe" in event.get("message", "") for event in events
     )
     early = bool(spec) and budget < LONG_ENOUGH and budget - spec.get("periodSeconds", 10) <= lived <= budget + slack
+    early = early and not is_ready(pod)
     slow = "deadline exceeded" in (failures[probe][1] if probe in failures else "")
     hasty = told and slow and spec.get("timeoutSeconds", 1) <= SHORT_TIMEOUT and bool(answered_api(context))
     if not ((early and (told or unfinished(context, pod, status["name"]))) or hasty):

@@ -164,6 +164,7 @@ def judge_pod(context: Context, pod: Mapping[str, Any], result: SectionResult) -
             )
         return
     unscheduled(context, pod, result)
+    node_not_ready(context, pod, result)
     volumes(context, pod, events, result)
     for status, init in container_statuses(pod):
         judge_container(context, pod, status, init, events, result)
@@ -245,12 +246,43 @@ def endless_init(context: Context, pod: Mapping[str, Any], result: SectionResult
             result.findings.append(init_failing(context, pod, status, f"has not ended for {seconds} s", since))
 
 
+def node_not_ready(context: Context, pod: Mapping[str, Any], result: SectionResult) -> None:
+    name = pod["spec"].get("nodeName", "")
+    for node in context.evidence.objects("kubernetes.nodes") if name and not is_ready(pod) else []:
+        for item in (node.get("status") or {}).get("conditions") or []:
+            if node["metadata"]["name"] == name and item["type"] == "Ready" and item["status"] != "True":
+                result.findings.append(
+                    Finding(
+                        "pods.node_not_ready",
+                        f"node/{name}",
+                        f"node {name}, on which pod {pod['metadata']['name']} runs, is not ready: "
+                        f"{item.get('message', '')}",
+                        pod_keys(context, "kubernetes.nodes"),
+                        since=item.get("lastTransitionTime"),
+                        configured=True,
+                        measured=True,
+                        facts={"node": name},
+                    )
+                )
+
+
 def volumes(context: Context, pod: Mapping[str, Any], events: list[dict[str, Any]], result: SectionResult) -> None:
     if pod.get("status", {}).get("phase") != "Pending":
         return
     for event in events:
+        text = event.get("message", "")
+        if event.get("reason") == "FailedCreatePodSandBox":
+            facts = {"pod": pod["metadata"]["name"], "reason": text}
+            result.findings.append(
+                simple(
+                    context,
+                    "pods.no_sandbox",
+                    f"the node cannot set the pod up: {text}",
+                    facts,
+                    since=event_start(event),
+                )
+            )
         if event.get("reason") in ("FailedMount", "FailedAttachVolume"):
-            text = event.get("message", "")
             missing = MISSING_OBJECT.search(text)
             if missing:
                 result.findings.append(config_missing(context, missing, text, event_start(event)))

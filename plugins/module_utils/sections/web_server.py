@@ -11,7 +11,7 @@ from ..core.catalogue import BY_ID, Role
 from ..core.evidence import API, POD, Evidence
 from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, keys, source_flow
 from ..core.workload import changed, current_pods, result_of, workload
-from . import web_options, web_workers
+from . import client_uris, web_options, web_workers
 from .logs import last_api_success
 from .policy_flows import SOURCE_PREFIX
 
@@ -24,6 +24,7 @@ REJECTED = "Invalid Host header"
 HOST_IN_URL = re.compile(r"^https?://(?P<host>[^/]+)(?P<path>/.*)?$")
 BODIES = (
     ("database.pool_exhausted", re.compile(r"QueuePool limit of size")),
+    ("database.statement_canceled", re.compile(r"canceling statement due to (?P<what>statement|lock) timeout")),
     ("database.objects_missing", re.compile(r"errors\.Undefined(?:Table|Column)")),
     ("database.privileges_missing", re.compile(r"permission denied for (?:table|relation|sequence) (?P<what>\w+)")),
 )
@@ -78,9 +79,9 @@ def subject(context: Context) -> str:
 
 
 def static_prefix(context: Context, result: SectionResult) -> None:
-    """A prefix is a fault when the root path is what clients use: no ingress in the namespace leads to the prefix."""
+    """A prefix is a fault when the root path is what clients use: no ingress and no client leads to the prefix."""
     prefix = context.target.static_prefix
-    if not prefix or prefix_is_published(context, prefix):
+    if not prefix or client_uris.prefix_in_use(context, prefix):
         return
     roots = [item for item in calls(context, "", POD, *sources(context)) if path_of(item) == "/"]
     api_at_root = [item for item in calls(context, HONEST) if not path_of(item).startswith(prefix + "/")]
@@ -117,16 +118,6 @@ def sources(context: Context) -> tuple[str, ...]:
 def newest_revision(context: Context) -> str | None:
     pods = current_pods(context)
     return min((pod["metadata"]["creationTimestamp"] for pod in pods), default=None)
-
-
-def prefix_is_published(context: Context, prefix: str) -> bool:
-    paths = [
-        path.get("path", "")
-        for item in context.evidence.objects("kubernetes.ingresses", context.target.namespace)
-        for rule in item["spec"].get("rules") or []
-        for path in (rule.get("http") or {}).get("paths") or []
-    ]
-    return any(path.rstrip("/").startswith(prefix) for path in paths)
 
 
 def failed(item: Evidence) -> bool:

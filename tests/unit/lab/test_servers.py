@@ -91,7 +91,7 @@ def test_wrong_overrides_are_named(overrides: dict[str, Any], message: str) -> N
 
 
 def test_an_unknown_layout_is_named() -> None:
-    with pytest.raises(LabError, match="neither one of asgard, .*mlflow.* nor a file"):
+    with pytest.raises(LabError, match=r"neither one of asgard, .*mlflow.* nor a file"):
         servers.options("one", "midgard", {})
 
 

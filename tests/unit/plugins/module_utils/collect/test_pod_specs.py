@@ -211,3 +211,24 @@ def test_live_client(target: Target) -> None:
 )
 def test_start_of(status: dict[str, Any], outcome: tuple[bool, str]) -> None:
     assert pod_specs.start_of({"spec": {"containers": [{"name": "probe"}]}, "status": status}) == outcome
+
+
+def test_pods_of_others_with_the_same_labels(target: Target) -> None:
+    ours, theirs = server_pod("mlflow-1"), server_pod("batch-1")
+    theirs["metadata"]["ownerReferences"] = [{"kind": "ReplicaSet", "name": "batch-1"}]
+    theirs["status"]["podIP"] = "10.91.0.77"
+    points = [{"addresses": [pod["status"]["podIP"]]} for pod in (ours, theirs)]
+    slices = {
+        "metadata": {"labels": {"kubernetes.io/service-name": target.service}},
+        "ports": [{"port": 5000}],
+        "endpoints": [*points, {"addresses": ["10.91.0.78"], "conditions": {"ready": False}}],
+    }
+    evidence = EvidenceSet(
+        [
+            listing("pods", ours, theirs),
+            listing("replicasets", replica_set("mlflow-abc", IMAGE, "1")),
+            listing("endpointslices", slices),
+        ]
+    )
+    assert [pod["metadata"]["name"] for pod in pod_specs.server_pods(evidence, target)] == ["mlflow-1"]
+    assert pod_specs.foreign_endpoints(evidence, target) == [("10.91.0.77", 5000)]

@@ -56,6 +56,10 @@ def test_ids(kind: Kind) -> None:
     assert all(FAULT.fullmatch(fault) for fault in kind.faults)
 
 
+def test_every_kind_can_be_found() -> None:
+    assert sorted(kind.id for kind in KINDS if kind not in FOUND) == []
+
+
 def test_ids_are_unique() -> None:
     assert len(BY_ID) == len(KINDS)
 

@@ -283,3 +283,42 @@ def test_what_the_pod_says_fills_the_gaps() -> None:
 def test_artifacts(fields: dict[str, Any], expected: tuple[str, str, bool]) -> None:
     found = target(listed("deployments", workload("mlflow", None, container(**fields))))
     assert (found.bucket, found.artifact_prefix, found.artifacts_proxied) == expected
+
+
+def trainer(uri: str, namespace: str = "argo") -> Evidence:
+    pod = {
+        "metadata": {"name": "t"},
+        "spec": {"containers": [{"env": [{"name": "MLFLOW_TRACKING_URI", "value": uri}]}]},
+    }
+    return listed("pods", pod, subject=namespace)
+
+
+@pytest.mark.parametrize(
+    ("uri", "selector", "expected"),
+    [
+        ("http://runs.mlflow.svc.cluster.local:80", {"app": "notebook"}, "runs"),
+        ("http://runs.mlflow", {"app": "nobody"}, "runs"),
+        ("https://user:pw@runs.mlflow.svc:443/prefix", {"app": "mlflow"}, "runs"),
+        ("http://runs.elsewhere:80", {"app": "notebook"}, "mlflow"),
+        ("http://runs.mlflow", {"app": "staging"}, "mlflow"),
+        ("sqlite:///runs.mlflow", {"app": "notebook"}, "mlflow"),
+    ],
+)
+def test_the_service_that_clients_use(uri: str, selector: dict[str, str], expected: str) -> None:
+    """Clients know it, whatever it selects; but not when it is another tracking server's."""
+    notebook = workload("notebook", {"app": "notebook"}, container(image="jupyter:1", command=["jupyter"], env=[]))
+    staging = workload("staging", {"app": "staging"}, container())
+    found = target(
+        listed("deployments", workload(), notebook, staging),
+        listed("services", service("runs", selector=selector), service("mlflow")),
+        trainer(uri),
+        deployment="mlflow",
+    )
+    assert found.service == expected
+
+
+def test_a_service_of_its_own_name_that_selects_others() -> None:
+    notebook = workload("notebook", {"app": "notebook"}, container(image="jupyter:1", command=["jupyter"], env=[]))
+    services = listed("services", service("mlflow", selector={"app": "notebook"}))
+    found = target(listed("deployments", workload("mlflow-deployment"), notebook), services)
+    assert (found.service, found.found["service"]) == ("mlflow", "name of the Service")

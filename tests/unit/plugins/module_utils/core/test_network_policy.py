@@ -177,3 +177,14 @@ def test_policies_add_up_and_other_namespaces_do_not_count() -> None:
 def test_egress_is_judged_at_the_source(rule: dict[str, Any], expected: bool) -> None:
     rules = policy({"policyTypes": ["Egress"], "egress": [rule]}, namespace="argo")
     assert decide([rules], EGRESS, CLIENT, SERVER, 5000).allowed is expected
+
+
+def test_what_is_not_known_gets_the_benefit_of_the_doubt() -> None:
+    nobody = Peer("argo", None, {"team": "train"})
+    by_label = ingress({"from": [{"namespaceSelector": {}, "podSelector": labels(role="client")}]})
+    by_address = ingress({"from": [{"ipBlock": {"cidr": "10.91.0.0/24"}}]})
+    assert decide([by_label], INGRESS, SERVER, nobody, 5000).allowed
+    assert decide([by_address], INGRESS, SERVER, nobody, 5000).allowed
+    assert not decide([by_label], INGRESS, SERVER, Peer("argo", {}, {"team": "train"}), 5000).allowed
+    closed = policy({"podSelector": labels(app="trainer"), "policyTypes": ["Egress"]}, namespace="argo")
+    assert decide([closed], EGRESS, nobody, SERVER, 5000).allowed

@@ -342,3 +342,17 @@ def test_json_of_a_cause() -> None:
     assert document["explains"] == ["database.connect_timeout"]
     again, other = verdict(CLOSED).causes[0], verdict(changed(CLOSED, object="sg-2")).causes[0]
     assert document["fingerprint"] == again.fingerprint != other.fingerprint
+
+
+def test_one_object_on_several_flows_is_one_cause() -> None:
+    facts = {"policies": "networkpolicy/p", "destination": "the database"}
+    first = Finding("network_policy.egress_denied", "networkpolicy/p", "no way out", ("a",), TO_DATABASE, facts=facts)
+    second = changed(
+        first, flow=TO_OBJECT_STORAGE, evidence=("b",), measured=True, facts={**facts, "destination": "S3"}
+    )
+    found = verdict(first, second, TIMEOUT)
+    [cause] = found.causes
+    assert cause.finding.evidence == ("a", "b")
+    assert cause.finding.measured
+    assert [line.rpartition(" to ")[2] for line in cause.next] == ["the database", "S3"]
+    assert "database.connect_timeout" in cause.explains

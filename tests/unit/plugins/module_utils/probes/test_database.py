@@ -63,6 +63,7 @@ def answers(used: int = 5, more: dict[str, Any] | None = None) -> dict[str, Any]
         database.DATABASE_SIZE: [(1000,)],
         database.CAN_WRITE: [("insert_experiments", True)],
         database.MISSING_TABLES: [],
+        database.SETTINGS: [("statement_timeout=60s",)],
         database.BLOCKED: [(1, "mlflow", "", 9, 2, "admin", "psql", "idle in transaction", 60)],
         database.LONG_TRANSACTIONS: [],
         database.REVISION: [("abc",)],

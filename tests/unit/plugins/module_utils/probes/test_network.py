@@ -108,3 +108,27 @@ def test_own_connections() -> None:
     others = "   2: 51005B0A:1388 01005B0A:E3F4 01 00000000:00000000"
     assert network.own_connections("\n".join([head, ours, closing, others]), 5432) == 1
     assert network.own_connections("", 5432) == 0
+
+
+def test_several_connections(port: int, closed_port: int) -> None:
+    record = common.Record()
+    assert network.tcp(record, "127.0.0.1", port, tries=4)
+    assert (result_of(record)["tries"], result_of(record)["failures"]) == (4, [])
+    record = common.Record()
+    assert not network.tcp(record, "127.0.0.1", closed_port, tries=4)
+    assert result_of(record)["result"] == "refused"
+
+
+def test_some_connections_fail(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = socket.create_connection, iter([True, False, True, False, False])
+
+    def sometimes(address: tuple[str, int], timeout: float) -> socket.socket:
+        if next(calls):
+            raise ConnectionRefusedError
+        return real(address, timeout=timeout)
+
+    monkeypatch.setattr(network.socket, "create_connection", sometimes)
+    record = common.Record()
+    assert network.tcp(record, "127.0.0.1", port, tries=4)
+    assert result_of(record)["failures"] == ["refused", "refused"]
+    assert result_of(record)["tries"] == 4
