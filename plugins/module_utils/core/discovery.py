@@ -86,6 +86,8 @@ def main_container(workload: Mapping[str, Any], commands: Mapping[str, ServerCom
 
 
 def container_score(container: Mapping[str, Any], command: ServerCommand) -> int:
+    if command.is_server and "artifacts-only" in command.options:
+        return LEAST_SCORE
     score = SERVER_SCORE if command.is_server else 0
     names = {*command.environment, *command.references}
     score += ENVIRONMENT_SCORE if names & {"MLFLOW_BACKEND_STORE_URI", "MLFLOW_ARTIFACTS_DESTINATION"} else 0
@@ -142,8 +144,8 @@ def discover(evidence: EvidenceSet, settings: Settings) -> Discovery:
                 scored.append((score, kind, workload, commands))
     if not scored:
         return Discovery(problem=nothing_found(evidence, settings))
-    best = max(item[0] for item in scored)
-    leaders = [item for item in scored if item[0] == best]
+    best = min(SERVER_SCORE, max(item[0] for item in scored))
+    leaders = [item for item in scored if item[0] >= best]
     if len(leaders) > 1:
         names = tuple(sorted(item[2]["metadata"]["name"] for item in leaders))
         return Discovery(
@@ -211,18 +213,8 @@ def describe(
         static_prefix="/" + command.setting("static-prefix").strip("/") if command.setting("static-prefix") else "",
         web_server="gunicorn" if command.setting("gunicorn-opts") else "uvicorn",
         backend=backend,
-        secrets=tuple(
-            sorted(
-                {item.name for item in command.references.values() if item.kind == "Secret"}
-                | env_from(container, "secretRef")
-            )
-        ),
-        config_maps=tuple(
-            sorted(
-                {item.name for item in command.references.values() if item.kind == "ConfigMap"}
-                | env_from(container, "configMapRef")
-            )
-        ),
+        secrets=sources_of(container, command, "Secret", "secretRef"),
+        config_maps=sources_of(container, command, "ConfigMap", "configMapRef"),
         bucket=artifacts.bucket,
         artifact_prefix=artifacts.prefix,
         artifacts_proxied=artifacts.proxied,
@@ -238,8 +230,11 @@ def describe(
     )
 
 
-def env_from(container: Mapping[str, Any], kind: str) -> set[str]:
-    return {source[kind]["name"] for source in container.get("envFrom") or [] if kind in source}
+def sources_of(container: Mapping[str, Any], command: ServerCommand, kind: str, whole: str) -> tuple[str, ...]:
+    """Return the Secrets or ConfigMaps that a container's environment comes from, by key or as a whole."""
+    by_key = {item.name for item in command.references.values() if item.kind == kind}
+    wholly = {source[whole]["name"] for source in container.get("envFrom") or [] if whole in source}
+    return tuple(sorted(by_key | wholly))
 
 
 def server_port(container: Mapping[str, Any], command: ServerCommand) -> int:

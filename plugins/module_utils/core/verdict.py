@@ -275,7 +275,9 @@ def unseen(evidence: EvidenceSet) -> list[Unknown]:
         elif item.state is State.UNREACHABLE:
             entry = Unknown(item.key, item.detail or "not reachable", "a route to it or credentials for it")
         elif item.state is State.SKIPPED and item.what == "probe.pod":
-            entry = Unknown(item.key, f"not looked: {item.detail}", "mlflow_probe_pods or the right that is named")
+            absent = item.detail.endswith("does not exist")
+            needs = "mlflow_source_namespaces" if absent else "mlflow_probe_pods or the right that is named"
+            entry = Unknown(item.key, f"not looked: {item.detail}", needs)
         else:
             continue
         found.setdefault((item.what, item.detail), entry)

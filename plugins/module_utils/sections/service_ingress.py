@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..core.discovery_service import stem_of
 from ..core.evidence import API
 from ..core.findings import FROM_INGRESS, Context, Finding, SectionResult, keys
-from ..core.workload import changed
+from ..core.workload import changed, labels_of
 
 
 def ingress(context: Context, service: Mapping[str, Any], result: SectionResult) -> None:
@@ -22,10 +23,8 @@ def ingress(context: Context, service: Mapping[str, Any], result: SectionResult)
     for item in context.evidence.objects("kubernetes.ingresses", context.target.namespace):
         for backend in backends(item):
             wrong = backend_problem(backend, services)
-            related = backend.get("name") == service["metadata"]["name"] or (
-                backend.get("name") not in services and context.target.name in item["metadata"]["name"]
-            )
-            if wrong and related:
+            ours = backend["name"] == service["metadata"]["name"]
+            if wrong and (ours or (backend["name"] not in services and is_ours(context, item, service))):
                 name = item["metadata"]["name"]
                 result.findings.append(
                     Finding(
@@ -42,6 +41,16 @@ def ingress(context: Context, service: Mapping[str, Any], result: SectionResult)
                         facts={"ingress": name, "reason": wrong},
                     )
                 )
+
+
+def is_ours(context: Context, item: Mapping[str, Any], service: Mapping[str, Any]) -> bool:
+    """Tell whether an ingress with a backend that does not exist was made for this server."""
+    hosts = [str(rule.get("host") or "") for rule in item["spec"].get("rules") or []]
+    named = [item["metadata"]["name"], *hosts, *(backend["name"] for backend in backends(item))]
+    words = {stem_of(context.target.deployment), stem_of(service["metadata"]["name"]), "mlflow"}
+    alike = set(labels_of(item).items()) & set(context.target.selector.items())
+    leads_here = any(backend["name"] == service["metadata"]["name"] for backend in backends(item))
+    return leads_here or bool(alike) or any(word in name for word in words for name in named)
 
 
 def backends(ingress_object: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -20,17 +20,24 @@ FOLDER = Path(__file__).parent
 INSTALL_SECONDS = 300.0
 LIST_BUCKET = "import boto3; print(boto3.client('s3').list_objects_v2(Bucket='{bucket}', MaxKeys=1)['KeyCount'])"
 CALLER = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])"
+# These end well whatever they see: a failed pod is another thing to wait for, and takes the playbook 30 s.
 HEALTH = """\
 import http.client
-connection = http.client.HTTPConnection("{host}", {port}, timeout=10)
-connection.request("GET", "/health")
-print(connection.getresponse().read().decode())
+try:
+    connection = http.client.HTTPConnection("{host}", {port}, timeout=10)
+    connection.request("GET", "/health")
+    print(connection.getresponse().read().decode())
+except OSError as error:
+    print(error)
 """
 QUERY = """\
 import os, psycopg2
-cursor = psycopg2.connect(os.environ["URI"].replace("+psycopg2", ""), connect_timeout=10).cursor()
-cursor.execute("SELECT 1")
-print(cursor.fetchone())
+try:
+    cursor = psycopg2.connect(os.environ["URI"].replace("+psycopg2", ""), connect_timeout=10).cursor()
+    cursor.execute("SELECT 1")
+    print(cursor.fetchone())
+except psycopg2.Error as error:
+    print(error)
 """
 
 

@@ -22,7 +22,7 @@ from tests.lab.faults import writes
 from tests.lab.settings import LabError
 
 TIME_OUT = 300
-SAMPLE_SECONDS = 0.05
+SAMPLE_SECONDS = 0.2
 SETTLE_SECONDS = 1.0
 """What the logs of the API server and of AWS may lag behind."""
 PROPORTIONAL = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)

@@ -167,6 +167,13 @@ def test_two_servers_are_a_question() -> None:
     assert target(both, deployment="mlflow-b").deployment == "mlflow-b"
 
 
+def test_two_servers_are_a_question_whatever_their_labels() -> None:
+    asked = find(listed("deployments", workload("mlflow"), workload("experiments", {"app": "experiments"})))
+    assert asked.candidates == ("experiments", "mlflow")
+    only_artifacts = workload("artifacts", {"app": "artifacts"}, container(args=["--artifacts-only"]))
+    assert target(listed("deployments", workload("mlflow"), only_artifacts)).deployment == "mlflow"
+
+
 def test_label_selectors_choose() -> None:
     both = listed(
         "deployments", workload("a", {"app": "mlflow", "env": "dev"}), workload("b", {"app": "mlflow", "env": "prod"})
