@@ -57,7 +57,6 @@ SERVING = (
     "service.intermittent",
     "service.replica_failing",
     "web_server.not_answering",
-
 )
 API = (
     "web_server.api_failing",
@@ -66,6 +65,7 @@ API = (
     "database.pool_exhausted",
     "logs.worker_timeout",
     "web_server.worker_timeout",
+    "latency.slow_calls",
 )
 NO_DATABASE = ("database.connect_timeout", "logs.database_timeout", "logs.database_unreachable", *API, *SERVING)
 REFUSED = (
@@ -304,7 +304,8 @@ KINDS = (
           "network_policy.dns_failing", "latency.slow_calls", *ARTIFACTS),
          ("let the owner of {policies} admit egress to {destination}",), (NO_RESTART,), ("P-02", "P-03", "N-03")),
     Kind("network_policy.dns_failing", EITHER, "critical", K8S,
-         ("database.name_not_found", *NO_DATABASE, "artifact_store.unreachable", "logs.artifact_store_unreachable", "service.name_not_found", "latency.slow_calls"),
+         ("database.name_not_found", *NO_DATABASE, "artifact_store.unreachable", "logs.artifact_store_unreachable",
+          "service.name_not_found", "latency.slow_calls"),
          ("look at CoreDNS in kube-system: {error}",), (NO_RESTART,), ("N-02", "N-03")),
     # web server
     Kind("web_server.static_prefix", CAUSE, "high", ML,

@@ -129,7 +129,8 @@ def names(context: Context, instance: Mapping[str, Any] | None, result: SectionR
     proof = context.evidence.first("aws.db_instance", CLOUD)
     unresolved = [item for item in probes_from_server(context, "probe.dns", host) if result_of(item) == "not_found"]
     unreached = [item for item in attempts(context) if result_of(item) != "ok"]
-    unescaped(context, result)
+    if unescaped(context, result):
+        return
     # An alias or an address of the instance is no fault by itself: only a name that leads nowhere is, or one that looks
     # like an RDS endpoint and is not this instance's.
     address = str(endpoint.get("Address") or "")
@@ -152,7 +153,7 @@ def names(context: Context, instance: Mapping[str, Any] | None, result: SectionR
         result.findings.append(blame(context, "database.name_not_found", words, [proof, *unresolved]))
 
 
-def unescaped(context: Context, result: SectionResult) -> None:
+def unescaped(context: Context, result: SectionResult) -> bool:
     """Find a password whose end SQLAlchemy takes for the host: the first ``@`` ends the password."""
     written = [
         item
@@ -163,6 +164,7 @@ def unescaped(context: Context, result: SectionResult) -> None:
         unresolved = [item for item in probes_from_server(context, "probe.dns") if "@" in item.subject]
         words = f"the password in the URI in {origin(context)} holds an @ that is not escaped: its end is read as host"
         result.findings.append(blame(context, "database.uri_unescaped", words, [*written, *unresolved]))
+    return bool(written)
 
 
 def blame(context: Context, identifier: str, words: str, seen: Iterable[Evidence | None], **facts: Any) -> Finding:

@@ -26,6 +26,10 @@ SLOW_LOOKUP_SECONDS = 1.0
 THROTTLED_SHARE = 0.25
 """Share of throttled periods from which on latency triples (field guide L-01)."""
 
+SLOW_STORAGE_SECONDS = 5.0
+QUICK_SECONDS = 1.0
+"""A listing takes 0.1 s; where everything else takes over a second too, the machine is slow and not S3 (L-09)."""
+
 SMALL_LIMIT_CORES = 1.0
 """Below one core a single worker's own work is held back; a start takes twice to five times as long (L-01)."""
 
@@ -240,14 +244,19 @@ def cpu_usage(context: Context) -> float | None:
 
 
 def object_storage(context: Context, result: SectionResult) -> None:
-    """Artifacts are slow while the API is not, and S3 itself is what takes the time."""
+    """Artifacts are slow and S3 itself takes the time: every other way out of the pod is quick, so nothing else is."""
     late = [
         item
         for item in probes_from_server(context, "probe.s3_list")
-        if result_of(item) == "ok" and seconds(item) >= SLOW_CALL_SECONDS
+        if result_of(item) == "ok" and seconds(item) >= SLOW_STORAGE_SECONDS
     ]
-    listings = [item for item in calls(context, "mlflow-artifacts/artifacts") if seconds(item) >= SLOW_CALL_SECONDS]
-    if late and listings and not slow_calls(context):
+    listings = [item for item in calls(context, "mlflow-artifacts/artifacts") if seconds(item) >= SLOW_STORAGE_SECONDS]
+    others = [
+        *probes_from_server(context, "probe.sts"),
+        *probes_from_server(context, "probe.login"),
+        *calls(context, HONEST),
+    ]
+    if late and listings and others and all(seconds(item) < QUICK_SECONDS for item in others):
         result.findings.append(
             Finding(
                 "latency.object_storage_slow",
