@@ -75,7 +75,7 @@ def test_templates_can_be_filled(kind: Kind) -> None:
     wanted = {
         name
         for text in (*kind.next, *kind.do_not)
-        for dummy, name, dummy, dummy in string.Formatter().parse(text)
+        for _head, name, *_rest in string.Formatter().parse(text)
         if name
     }
     assert wanted - FILLED - SPOKEN == set()
