@@ -73,10 +73,7 @@ def test_edges_lead_to_kinds(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", FOUND, ids=NAME)
 def test_templates_can_be_filled(kind: Kind) -> None:
     wanted = {
-        name
-        for text in (*kind.next, *kind.do_not)
-        for _head, name, *_rest in string.Formatter().parse(text)
-        if name
+        name for text in (*kind.next, *kind.do_not) for _head, name, *_rest in string.Formatter().parse(text) if name
     }
     assert wanted - FILLED - SPOKEN == set()
 
