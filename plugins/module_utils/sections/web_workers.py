@@ -51,7 +51,7 @@ def timeouts(context: Context, seen: list[Match], result: SectionResult) -> None
     calls = [item for item in context.evidence.all("probe.http", POD) if item.seen]
     still = [item for item in calls if result_of(item) != "ok" or int(item.value.get("status") or 0) >= 500]
     often = sum(lately(context, match) for match in lines) >= OFTEN and not recovered(context, lines[-1])
-    if not still and not often:
+    if not still and (calls or not often):
         return
     found = workload(context)
     command = commands_of(found, context.evidence)[context.target.container] if found else None
