@@ -57,7 +57,7 @@ class ServerOptions(BaseModel):
 
 
 class Server(ServerOptions):
-    """A server as it was added: its options and what the cloud made for it; ``database`` is CLOUD's description."""
+    """A server as it was added: its options and what the cloud made for it; ``database`` describes its RDS instance."""
 
     model_config = ConfigDict(extra="forbid")
 
