@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from .core.catalogue import BY_ID, Role
 from .core.discovery import Discovery, discover
-from .core.evidence import API, POD, Evidence, EvidenceSet
+from .core.evidence import API, POD, SOURCE_PREFIX, Evidence, EvidenceSet
 from .core.findings import TO_SERVER, Context, Finding, SectionResult, Unknown
 from .core.settings import Settings
 from .core.verdict import Impact, Verdict, judge, name_of
@@ -48,7 +48,6 @@ NO_WRITES = frozenset(
 """What keeps MLflow from logging even where it still reads."""
 
 LOGIN_NEEDS = "pods/exec in the server's namespace, or pods/create for a copy of its pod"
-SOURCE_PREFIX = "source:"
 NO_SERVICE = frozenset(
     {
         "service.missing",

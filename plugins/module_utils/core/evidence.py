@@ -16,11 +16,12 @@ CLOUD = "aws"
 CONTROLLER = "controller"
 POD = "pod"
 DEBUG_COPY = "debug_copy"
+SOURCE_PREFIX = "source:"
 
 
 def source_place(namespace: str) -> str:
     """Name the place that stands for a pod in a source namespace."""
-    return f"source:{namespace}"
+    return SOURCE_PREFIX + namespace
 
 
 class State(StrEnum):

@@ -29,6 +29,11 @@ def owned_by(obj: Object, kind: str, name: str) -> bool:
     )
 
 
+def workload_name(context: Context) -> str:
+    """Name the server's workload as reports do, such as ``deployment/mlflow``."""
+    return f"{context.target.kind.lower()}/{context.target.deployment}"
+
+
 def replica_sets(context: Context) -> list[dict[str, Any]]:
     """Return the Deployment's ReplicaSets, newest revision first."""
     mine = [

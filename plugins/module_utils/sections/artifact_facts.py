@@ -129,7 +129,3 @@ def bucket_of(context: Context) -> Evidence | None:
 def bucket_gone(context: Context) -> bool:
     seen = bucket_of(context)
     return seen is not None and seen.state is State.ABSENT
-
-
-def subject(context: Context) -> str:
-    return f"{context.target.kind.lower()}/{context.target.deployment}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core.evidence import API, POD, Evidence
 from ..core.findings import TO_IDENTITY, TO_OBJECT_STORAGE, Context, Finding, SectionResult, keys
-from ..core.workload import probes_from_server, result_of
+from ..core.workload import probes_from_server, result_of, workload_name
 from . import artifact_identity, artifact_policies
 from .artifact_facts import (
     LOST,
@@ -23,7 +23,6 @@ from .artifact_facts import (
     identity_of,
     listings,
     observed,
-    subject,
 )
 from .logs import accesses
 from .web_server import HONEST
@@ -110,7 +109,7 @@ def driver(context: Context, result: SectionResult) -> None:
             "artifact_store.driver_missing",
             summary,
             [context.evidence.first("kubernetes.deployments", API), *lacking],
-            subject(context),
+            workload_name(context),
             configured=True,
             facts={"error": error},
         )
@@ -135,7 +134,7 @@ def serving(context: Context, result: SectionResult) -> None:
         "artifact_store.serving_disabled",
         f"MLflow runs with artifact serving off, and {asked}",
         [context.evidence.first("kubernetes.deployments", API), *off, *wanting, *logs],
-        subject(context),
+        workload_name(context),
         configured=True,
         since=min(calls, default="") or None,
     )
@@ -170,7 +169,7 @@ def endpoint(context: Context, result: SectionResult) -> None:
             "artifact_store.endpoint_wrong",
             summary,
             [context.evidence.first("kubernetes.deployments", API), *failing, *([seen] if at_amazon else [])],
-            subject(context),
+            workload_name(context),
             configured=True,
             facts={"url": url},
         )

@@ -11,7 +11,7 @@ from typing import Any
 from ..core.evidence import API, CLOUD, POD, Evidence
 from ..core.findings import SERVER, TO_DATABASE, TO_DNS, TO_OBJECT_STORAGE, Context, Finding, SectionResult, keys
 from ..core.quantity import cores
-from ..core.workload import container_spec, current_pods, probes_from_server, result_of
+from ..core.workload import container_spec, current_pods, probes_from_server, result_of, workload_name
 from .web_server import HONEST
 
 SLOW_CALL_SECONDS = 2.0
@@ -58,10 +58,6 @@ def analyze(context: Context) -> SectionResult:
     return result
 
 
-def subject(context: Context) -> str:
-    return f"{context.target.kind.lower()}/{context.target.deployment}"
-
-
 def calls(context: Context, fragment: str) -> list[Evidence]:
     return [item for item in context.evidence.all("probe.http", POD) if item.seen and fragment in item.subject]
 
@@ -96,7 +92,7 @@ def symptom(context: Context, slow: list[Evidence], result: SectionResult) -> No
     result.findings.append(
         Finding(
             "latency.slow_calls",
-            subject(context),
+            workload_name(context),
             f"an API call takes {seconds(slow[0]):.1f} s inside the pod ({spelled(layers(context))})",
             keys(slow),
             measured=True,
@@ -189,7 +185,7 @@ def throttling(context: Context, slow: list[Evidence], result: SectionResult) ->
         result.findings.append(
             Finding(
                 "latency.cpu_throttled",
-                subject(context),
+                workload_name(context),
                 f"its CPU limit of {limit:g} cores holds MLflow back in {share} of all periods in which it works",
                 keys([context.evidence.first("kubernetes.deployments", API), item, *slow]),
                 configured=True,
@@ -220,7 +216,7 @@ def workers(context: Context, result: SectionResult) -> None:
     result.findings.append(
         Finding(
             "latency.workers_blocked",
-            subject(context),
+            workload_name(context),
             f"all gunicorn workers are taken: /health waits, while the container uses {usage:.2f} cores",
             keys([*waiting, context.evidence.first("kubernetes.pod_metrics", API)]),
             flow=SERVER,

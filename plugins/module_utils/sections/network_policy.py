@@ -9,7 +9,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-from ..core.evidence import API, Evidence
+from ..core.evidence import API, SOURCE_PREFIX, Evidence
 from ..core.findings import (
     TO_DATABASE,
     TO_DNS,
@@ -25,7 +25,6 @@ from ..core.findings import (
 from ..core.network_policy import EGRESS, INGRESS, Decision, Peer, decide
 from ..core.workload import probes_from_server, result_of, server_pods
 from .policy_flows import (
-    SOURCE_PREFIX,
     admitted_by_label,
     dns_peer,
     peer_behind,

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core.evidence import API, Evidence
 from ..core.findings import Context, Finding, SectionResult, keys, parse_time
-from ..core.workload import container_spec, container_statuses, is_recent, last_end
+from ..core.workload import container_spec, container_statuses, is_recent, last_end, workload_name
 
 IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 IMAGE_ERRORS = (
@@ -52,10 +52,6 @@ MEMORY_NEED = "0.4 GiB with one worker and jobs off, 2.1 GiB by default"
 
 def pod_keys(context: Context, *more: str) -> tuple[str, ...]:
     return keys(context.evidence.first(what, API) for what in ("kubernetes.pods", *more))
-
-
-def workload_name(context: Context) -> str:
-    return f"{context.target.kind.lower()}/{context.target.deployment}"
 
 
 def simple(

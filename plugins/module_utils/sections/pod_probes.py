@@ -12,8 +12,17 @@ from typing import Any
 from ..core.evidence import POD, Evidence
 from ..core.findings import Context, Finding, SectionResult, keys, parse_time
 from ..core.signatures import ACCESS, READY
-from ..core.workload import container_spec, container_statuses, event_start, event_time, is_ready, is_recent, last_end
-from .pod_containers import keeps_ending, log_of, pod_keys, workload_name
+from ..core.workload import (
+    container_spec,
+    container_statuses,
+    event_start,
+    event_time,
+    is_ready,
+    is_recent,
+    last_end,
+    workload_name,
+)
+from .pod_containers import keeps_ending, log_of, pod_keys
 
 KINDS = ("startup", "readiness", "liveness")
 FAILURE = re.compile(r"^(?P<probe>Liveness|Readiness|Startup) probe failed: (?P<text>.*)", re.DOTALL)

@@ -24,18 +24,10 @@ from ..core.workload import (
     revision,
     server_pods,
     workload,
-)
-from . import pod_probes
-from .pod_containers import (
-    MISSING_OBJECT,
-    config_missing,
-    init_failing,
-    is_sidecar,
-    judge_container,
-    pod_keys,
-    simple,
     workload_name,
 )
+from . import pod_probes
+from .pod_containers import MISSING_OBJECT, config_missing, init_failing, is_sidecar, judge_container, pod_keys, simple
 from .pod_probes import is_starting, start_budget
 
 CREATE_FAILURES = (

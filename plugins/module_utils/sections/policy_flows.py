@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core.discovery_service import matches
-from ..core.evidence import Evidence
+from ..core.evidence import SOURCE_PREFIX, Evidence
 from ..core.findings import Context
 from ..core.network_policy import INGRESS, Peer, decide
 from ..core.workload import labels_of, server_pods, workload
 
-SOURCE_PREFIX = "source:"
 OUR_LABEL = "mlflow-runbook.mlops/probe"
 CLUSTER_DOMAIN = (".svc", ".svc.cluster.local")
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core.discovery_service import services_named, targets
-from ..core.evidence import API, Evidence
+from ..core.evidence import API, SOURCE_PREFIX, Evidence
 from ..core.findings import Context, Finding, SectionResult, keys, source_flow
 from ..core.workload import changed, result_of, workload
 from . import client_uris
-from .policy_flows import SOURCE_PREFIX, admitted_by_label
+from .policy_flows import admitted_by_label
 from .service_endpoints import replicas, selection
 from .service_ingress import ingress
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 import re
 
 from ..core.catalogue import BY_ID, Role
-from ..core.evidence import API, POD, Evidence
+from ..core.evidence import API, POD, SOURCE_PREFIX, Evidence
 from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, keys, source_flow
-from ..core.workload import changed, current_pods, result_of, workload
+from ..core.workload import changed, current_pods, result_of, workload, workload_name
 from . import client_uris, web_options, web_workers
 from .logs import last_api_success
-from .policy_flows import SOURCE_PREFIX
 
 HONEST = "experiments/search"
 """The cheapest call that touches the database; ``/health`` is blind to it (field guide section 1.1)."""
@@ -74,10 +73,6 @@ def effective(context: Context, fragment: str) -> list[Evidence]:
     return [item for item in local_calls(context, fragment) if not prefix or path_of(item).startswith(prefix + "/")]
 
 
-def subject(context: Context) -> str:
-    return f"{context.target.kind.lower()}/{context.target.deployment}"
-
-
 def static_prefix(context: Context, result: SectionResult) -> None:
     """A prefix is a fault when the root path is what clients use: no ingress and no client leads to the prefix."""
     prefix = context.target.static_prefix
@@ -93,7 +88,7 @@ def static_prefix(context: Context, result: SectionResult) -> None:
     result.findings.append(
         Finding(
             "web_server.static_prefix",
-            subject(context),
+            workload_name(context),
             f"--static-prefix={prefix} moves the server away from the root path: / answers 404, "
             f"and no ingress leads to {prefix}",
             keys([context.evidence.first("kubernetes.deployments", API), *missing, *working]),
@@ -106,7 +101,11 @@ def static_prefix(context: Context, result: SectionResult) -> None:
     if missing:
         result.findings.append(
             Finding(
-                "web_server.root_not_found", subject(context), "the root path answers 404", keys(missing), measured=True
+                "web_server.root_not_found",
+                workload_name(context),
+                "the root path answers 404",
+                keys(missing),
+                measured=True,
             )
         )
 
@@ -137,7 +136,7 @@ def api(context: Context, result: SectionResult) -> None:
         result.findings.append(
             Finding(
                 "web_server.api_failing",
-                subject(context),
+                workload_name(context),
                 f"/health answers 200 but the API does not work: {answer} {message_of(str(example.get('body') or ''))}",
                 keys([*failing, *alive]),
                 since=last_api_success(context),
@@ -150,7 +149,7 @@ def api(context: Context, result: SectionResult) -> None:
         result.findings.append(
             Finding(
                 "web_server.not_answering",
-                subject(context),
+                workload_name(context),
                 f"nothing answers on port {context.target.port} inside the pod ({result_of(refused[0])})",
                 keys(refused),
                 measured=True,
@@ -169,7 +168,7 @@ def registry(context: Context, result: SectionResult) -> None:
     result.findings.append(
         Finding(
             "web_server.registry_failing",
-            subject(context),
+            workload_name(context),
             f"runs can be read, registered models cannot: {answer}",
             keys([*failing, *runs]),
             measured=True,
@@ -185,7 +184,7 @@ def bodies(context: Context, failing: list[Evidence], result: SectionResult) -> 
             if not match:
                 continue
             object_name = (
-                subject(context)
+                workload_name(context)
                 if identifier == "database.pool_exhausted"
                 else context.target.db_instance_identifier or str(context.target.backend.get("host"))
             )
@@ -232,7 +231,7 @@ def rejected_hosts(context: Context, result: SectionResult) -> None:
     result.findings.append(
         Finding(
             "web_server.host_not_allowed",
-            subject(context),
+            workload_name(context),
             f"MLflow answers 403 to clients that call it {', '.join(hosts)}: the name is not among its allowed hosts",
             keys([context.evidence.first("kubernetes.deployments", API), *by_clients]),
             since=newest_revision(context),

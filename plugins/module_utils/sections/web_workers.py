@@ -13,9 +13,17 @@ from typing import Any
 from ..core.discovery import commands_of
 from ..core.evidence import API, POD, Evidence
 from ..core.findings import Context, Finding, SectionResult, keys, parse_time
-from ..core.workload import container_spec, container_statuses, current_pods, is_ready, result_of, workload
+from ..core.workload import (
+    container_spec,
+    container_statuses,
+    current_pods,
+    is_ready,
+    result_of,
+    workload,
+    workload_name,
+)
 from .logs import Match, matches, own_log, recovered
-from .pod_containers import MEMORY_NEED, log_of, pod_keys, workload_name
+from .pod_containers import MEMORY_NEED, log_of, pod_keys
 from .web_options import gunicorn_options
 
 REPEATED = 2
