@@ -16,6 +16,7 @@ from tests.lab.progress import step
 from tests.lab.settings import LabError
 
 PACKAGES = (
+    "chromium",
     "conntrack",
     "containerd",
     "containernetworking-plugins",
