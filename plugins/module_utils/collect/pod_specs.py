@@ -13,6 +13,7 @@ from typing import Any
 from ..core.discovery import Target
 from ..core.discovery_service import matches
 from ..core.evidence import EvidenceSet
+from ..core.quantity import byte_count
 from .objects import PROBE_LABEL, TRACKING_URI
 
 Object = Mapping[str, Any]
@@ -38,24 +39,6 @@ CONTROLLER_LABELS = re.compile(
 )
 """Labels by which controllers recognise their own pods; a copy must not carry them."""
 INJECTION = re.compile(r"inject|istio\.io/|linkerd\.io/")
-UNITS = {
-    "Ki": 1 << 10,
-    "Mi": 1 << 20,
-    "Gi": 1 << 30,
-    "Ti": 1 << 40,
-    "k": 10**3,
-    "M": 10**6,
-    "G": 10**9,
-    "T": 10**12,
-    "": 1,
-}
-QUANTITY = re.compile(r"^(?P<number>\d+(?:\.\d+)?)(?P<unit>[KMGT]i|[kMGT]|)$")
-
-
-def byte_count(quantity: str | None) -> int | None:
-    """Read a memory quantity, such as ``512Mi``."""
-    match = QUANTITY.match(str(quantity or ""))
-    return int(float(match["number"]) * UNITS[match["unit"]]) if match else None
 
 
 def server_pods(evidence: EvidenceSet, target: Target) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from ..core.discovery import commands_of
 from ..core.evidence import API, POD, Evidence
 from ..core.findings import Context, Finding, SectionResult, keys, parse_time
+from ..core.quantity import byte_count
 from ..core.workload import (
     container_spec,
     container_statuses,
@@ -35,8 +35,6 @@ OWN_TIMEOUT = timedelta(seconds=3)
 DEFAULT_TIMEOUT = "30"
 NEARLY_FULL = 0.85
 LAST_LINES = 40
-SIZE = re.compile(r"^(?P<number>\d+)(?P<unit>[KMGT]i|[kMGT]|)$")
-UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "": 1}
 
 
 def judge(context: Context, result: SectionResult) -> None:
@@ -108,12 +106,6 @@ def cannot_start(context: Context, seen: list[Match], result: SectionResult) -> 
     )
 
 
-def size(quantity: Any) -> int | None:
-    """Read a memory quantity, such as ``512Mi``."""
-    match = SIZE.match(str(quantity or ""))
-    return int(match["number"]) * UNITS[match["unit"]] if match else None
-
-
 def memory_deaths(context: Context, seen: list[Match], pod: Mapping[str, Any]) -> list[Match]:
     """Return the deaths of a pod's workers that neither a time-out nor an import explains."""
     mine = [match for match in seen if match.evidence.subject.startswith(pod["metadata"]["name"] + "/")]
@@ -145,7 +137,7 @@ def memory_pressure(context: Context, pod: Mapping[str, Any], limit: int) -> lis
         if row["metadata"]["name"] == name
         for container in row.get("containers") or []
         if container["name"] == context.target.container
-        and (size(container["usage"].get("memory")) or 0) >= NEARLY_FULL * limit
+        and (byte_count(container["usage"].get("memory")) or 0) >= NEARLY_FULL * limit
     ]
     return [*counted, *used]
 
@@ -154,7 +146,7 @@ def out_of_memory(context: Context, seen: list[Match], result: SectionResult) ->
     """The kernel may kill one worker and leave the container running: no restart, no reason (field guide K-10)."""
     for pod in current_pods(context):
         quantity = container_spec(pod, context.target.container).get("resources", {}).get("limits", {}).get("memory")
-        limit = size(quantity)
+        limit = byte_count(quantity)
         running = any(
             status["name"] == context.target.container and "running" in (status.get("state") or {})
             for status, dummy in container_statuses(pod)

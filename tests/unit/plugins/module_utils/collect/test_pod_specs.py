@@ -22,22 +22,6 @@ from .conftest import IMAGE, MIB, client_pod, listing, metrics, secret, server_p
 
 
 @pytest.mark.parametrize(
-    ("quantity", "size"),
-    [
-        ("512Mi", 512 * MIB),
-        ("1.5Gi", 1536 * MIB),
-        ("351432Ki", 351432 << 10),
-        ("1000", 1000),
-        ("2M", 2000000),
-        ("1m", None),
-        (None, None),
-    ],
-)
-def test_byte_count(quantity: str | None, size: int | None) -> None:
-    assert pod_specs.byte_count(quantity) == size
-
-
-@pytest.mark.parametrize(
     ("used", "problem"),
     [("400Mi", ""), ("900Mi", "mlflow-1 uses 900 of 1024 MiB"), (None, "the memory use of mlflow-1 is unknown")],
 )
