@@ -56,6 +56,11 @@ def named(name: str) -> Operator:
     return BY_NAME[name]
 
 
+def chosen(names: str) -> tuple[Operator, ...]:
+    """The operators that a list with commas names, ``all`` for every one; LabError for an unknown name."""
+    return tuple(BY_NAME.values()) if names == "all" else tuple(named(name) for name in names.split(","))
+
+
 def up() -> None:
     """Write the operator's kubeconfig and give it its read permissions."""
     kubeconfig.write(settings.operator_kubeconfig(), USER, [GROUP])

@@ -37,7 +37,11 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--record", action="store_true", help="keep the evidence in tests/evidence")
     run.add_argument("--servers", default="fault", help="prefix of the servers' names, for two runs in one lab")
     run.add_argument("--no-diagnose", action="store_true", help="only inject, prove and restore")
-    run.add_argument("--operator", default="full", choices=operator.BY_NAME, help="whose rights the diagnosis has")
+    run.add_argument(
+        "--operator",
+        default="full",
+        help=f"whose rights the diagnosis has: {', '.join(operator.BY_NAME)}; several with commas, or all",
+    )
     well = commands.add_parser("healthy", help="diagnose healthy servers at random moments")
     well.add_argument("--count", type=int, default=100, help="diagnoses")
     well.add_argument("--jobs", type=int, default=2, help="servers at once")
@@ -50,11 +54,11 @@ def parser() -> argparse.ArgumentParser:
 def table(rows: list[matrix.Row]) -> Table:
     """The result as a table."""
     result = Table(title="faults", title_justify="left")
-    for heading in ("fault", "phase", "bites", "exact", "causes", "forbidden writes", "outcome", "s"):
+    for heading in ("fault", "phase", "operator", "bites", "exact", "causes", "forbidden writes", "outcome", "s"):
         result.add_column(heading, overflow="fold")
     for row in rows:
         style = "" if row.passed else "bold red"
-        cells = [row.fault, row.phase, "yes" if row.bites else "NO", "yes" if row.exact else "NO"]
+        cells = [row.fault, row.phase, row.operator, "yes" if row.bites else "NO", "yes" if row.exact else "NO"]
         cells += ["\n".join(row.causes), "\n".join(row.forbidden_writes), row.outcome or "", f"{row.seconds:.1f}"]
         result.add_row(*cells, style=style)
     return result
@@ -67,22 +71,20 @@ def run(arguments: argparse.Namespace, faults: dict[str, model.Fault], console: 
     def say(what: str, text: str) -> None:
         console.print(f"{time.monotonic() - started:6.1f} s  {what}: {text}", markup=False, highlight=False)
 
-    who = operator.named(arguments.operator)
-    output = arguments.output or (OUTPUT if who == operator.FULL else OUTPUT.with_name(f"faults-{who.name}"))
     options = matrix.Options(
         arguments.dir,
-        output.resolve(),
+        (arguments.output or OUTPUT).resolve(),
         arguments.jobs,
         not arguments.no_diagnose,
         arguments.record,
         arguments.servers,
-        who,
+        operator.chosen(arguments.operator),
     )
     rows = matrix.run(faults, options, say)
     console.print(table(rows))
     for row in rows:
         for problem in row.problems:
-            say(row.fault, f"{row.phase}: {problem[:SHOWN]}")
+            say(row.fault, f"{row.phase}, {row.operator}: {problem[:SHOWN]}")
     passed = sum(row.passed for row in rows)
     false_causes = sum(len(row.false_causes) for row in rows)
     say("faults", f"{passed} of {len(rows)} as expected, {false_causes} false causes; see {options.output}")

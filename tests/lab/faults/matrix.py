@@ -64,7 +64,7 @@ class Options:
         diagnose: whether the collection is run; without it only injection, symptom and restoration are tried.
         record: whether evidence is kept for the unit tests.
         servers: prefix of the servers' names, so that two runs can share a lab.
-        operator: who diagnoses; only the usual operator repairs and records.
+        operators: who diagnoses, one after the other while a fault is in; only the usual one repairs and records.
     """
 
     folder: Path
@@ -73,7 +73,11 @@ class Options:
     diagnose: bool = True
     record: bool = False
     servers: str = "fault"
-    operator: operator.Operator = operator.FULL
+    operators: tuple[operator.Operator, ...] = (operator.FULL,)
+
+    def folder_of(self, who: str) -> Path:
+        """Folder of an operator's results; the usual one's is ``output`` itself."""
+        return self.output if who == operator.FULL.name else self.output.with_name(f"{self.output.name}-{who}")
 
 
 class Queue:
@@ -113,7 +117,8 @@ def run(faults: dict[str, model.Fault], options: Options, say: Say) -> list[Row]
     An interruption begins no other fault, and lets those that are in be taken back.
     """
     queue, rows = Queue(faults), []
-    operator.prepare(options.operator)
+    for who in options.operators:
+        operator.prepare(who)
     names = [f"{options.servers}-{number + 1}" for number in range(min(options.jobs, len(faults)))]
     with alone(options.servers), ThreadPoolExecutor(len(names)) as pool:
         workers = [pool.submit(_work, name, queue, options, say) for name in names]
@@ -126,7 +131,9 @@ def run(faults: dict[str, model.Fault], options: Options, say: Say) -> list[Row]
             raise
     order = list(faults)
     rows.sort(key=lambda row: order.index(row.fault))
-    settings.write_text(options.output / "summary.json", json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    for who in options.operators:
+        own = [asdict(row) for row in rows if row.operator == who.name]
+        settings.write_text(options.folder_of(who.name) / "summary.json", json.dumps(own, indent=1) + "\n")
     return rows
 
 
@@ -138,22 +145,23 @@ def _work(name: str, queue: Queue, options: Options, say: Say) -> list[Row]:
             fault_name, fault = taken
             # A server that just recovered from another fault is not simply healthy.
             clean = present == fault.server and fault.expect.status != "healthy"
-            fault_rows = [_row(fault_name, fault, phase, options) for phase in fault.phases]
-            rows += fault_rows
+            fault_rows = {phase: _rows(fault_name, fault, phase, options) for phase in fault.phases}
+            every = [row for of_phase in fault_rows.values() for row in of_phase]
+            rows += every
             try:
                 server = servers.get(name) if clean else _fresh(name, fault.server, say)
                 present = fault.server
                 _try(fault_name, fault, server, fault_rows, options, say)
             except Exception as error:
-                _fail(fault_rows, error, options.output / fault_name, say)
+                _fail(every, error, options.output / fault_name, say)
                 present = None
     finally:
         _remove(name)
     return rows
 
 
-def _row(name: str, fault: model.Fault, phase: model.PhaseName, options: Options) -> Row:
-    return Row(name, phase, fault.imitates, options.operator.name)
+def _rows(name: str, fault: model.Fault, phase: model.PhaseName, options: Options) -> list[Row]:
+    return [Row(name, phase, fault.imitates, who.name) for who in options.operators]
 
 
 def _fail(rows: list[Row], error: Exception, folder: Path, say: Say) -> None:
@@ -178,54 +186,73 @@ def _fresh(name: str, spec: model.ServerSpec, say: Say) -> servers.Server:
     return server
 
 
-def _try(name: str, fault: model.Fault, server: servers.Server, rows: list[Row], options: Options, say: Say) -> None:
-    report_dir = options.output / name
+def _try(
+    name: str,
+    fault: model.Fault,
+    server: servers.Server,
+    rows: dict[model.PhaseName, list[Row]],
+    options: Options,
+    say: Say,
+) -> None:
     phases.ready(server)
     if options.diagnose and fault.baseline:
         say(name, "diagnosing the healthy server as baseline")
-        playbooks.diagnose(server, report_dir, options.operator)
+        for who in options.operators:
+            playbooks.diagnose(server, options.folder_of(who.name) / name, who)
     say(name, f"injecting into {server.name}")
     injection = phases.inject(name, fault, options.folder, server)
     try:
-        for row, phase_name in zip(rows, fault.phases, strict=True):
+        for phase_name, of_phase in rows.items():
             phase = fault.phase(phase_name)
             phases.enter(phase_name, phase.inject, injection)
-            _phase(phase, row, injection, report_dir, options, say)
+            _phase(phase, of_phase, injection, options, say)
     finally:
         started = time.monotonic()
         phases.restore(fault, injection)
         say(name, f"restored, the client logs again after {time.monotonic() - started:.1f} s")
 
 
-def _phase(phase: model.Phase, row: Row, injection: Injection, report_dir: Path, options: Options, say: Say) -> None:
-    """Prove, diagnose, compare and, when the file says so, repair; the row gets the result."""
+def _phase(phase: model.Phase, rows: list[Row], injection: Injection, options: Options, say: Say) -> None:
+    """Prove, let each operator diagnose, and when the file says so, repair; the rows get the results."""
     expected = _rendered(phase.expect, injection)
-    row.expected = verdicts.labels(expected.causes)
     started = time.monotonic()
     results = phases.prove(phase.symptom or [], injection)
-    row.bites = all(result.holds for result in results)
     seen = results[-1].text
-    say(row.fault, f"{row.phase}: {'bites' if row.bites else 'DOES NOT BITE'} after "
+    for row in rows:
+        row.expected = verdicts.labels(expected.causes)
+        row.bites = all(result.holds for result in results)
+        row.exact = row.bites and not options.diagnose
+        row.problems += [] if row.bites else [f"does not bite: {seen}"]
+    bites = rows[0].bites
+    say(rows[0].fault, f"{rows[0].phase}: {'bites' if bites else 'DOES NOT BITE'} after "
         f"{time.monotonic() - started:.1f} s: {seen}")  # fmt: skip
-    if not row.bites:
-        row.problems.append(f"does not bite: {seen}")
-    if not options.diagnose or not row.bites:
-        row.exact = row.bites
+    if not options.diagnose or not bites:
         return
-    begin = datetime.now(UTC)
-    report, done = playbooks.diagnose(injection.server, report_dir, options.operator, expected.error)
+    reports = {row.operator: _diagnose(row, expected, injection, options, say) for row in rows}
+    for row in rows:
+        if expected.outcome and row.operator == operator.FULL.name:
+            _repair(reports[row.operator], expected, row, injection, options.output / row.fault, say)
+
+
+def _diagnose(
+    row: Row, expected: model.Expectation, injection: Injection, options: Options, say: Say
+) -> dict[str, Any]:
+    """Let the row's operator diagnose, compare, and return the report."""
+    who = operator.named(row.operator)
+    report_dir = options.folder_of(who.name) / row.fault
+    begin, usual = datetime.now(UTC), who == operator.FULL
+    report, done = playbooks.diagnose(injection.server, report_dir, who, expected.error)
     row.seconds = round(done.seconds, 1)
-    row.forbidden_writes = _forbidden(injection.server, begin, [], options.operator)
-    usual = options.operator == operator.FULL
+    row.forbidden_writes = _forbidden(injection.server, begin, [], who)
     comparison = (verdicts.compare if usual else verdicts.compare_restricted)(report, expected)
     row.status = report["verdict"]["status"]
     row.causes, row.false_causes, row.exact = comparison.causes, comparison.false_causes, comparison.exact
     row.problems += [*comparison.problems, *playbooks.leaks(injection.server, report_dir, done)]
-    say(row.fault, f"{row.phase}: diagnosed in {row.seconds} s: {', '.join(row.causes) or 'no cause'}")
+    name = row.phase if usual else f"{row.phase}, {who.name}"
+    say(row.fault, f"{name}: diagnosed in {row.seconds} s: {row.status}, {', '.join(row.causes) or 'no cause'}")
     if options.record and usual and row.exact and not row.problems:
         records.keep(row.fault, row.phase, playbooks.evidence(report_dir), expected, injection)
-    if expected.outcome and usual:
-        _repair(report, expected, row, injection, report_dir, say)
+    return report
 
 
 def _rendered(expected: model.Expectation | None, injection: Injection) -> model.Expectation:

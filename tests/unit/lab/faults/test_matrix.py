@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import settings
+from tests.lab import operator, settings
 from tests.lab.faults import matrix, model
 from tests.lab.settings import LabError
 
@@ -62,3 +62,16 @@ def test_two_runs_with_the_same_servers_exclude_each_other(tmp_path: Path, monke
     refused = pytest.raises(LabError, match="another run of faults uses the servers one-1")
     with matrix.alone("one"), matrix.alone("two"), refused, matrix.alone("one"):
         pass
+
+
+def test_all_operators_diagnose_one_injection_each_into_a_folder_of_its_own() -> None:
+    chosen = operator.chosen("all")
+    options = matrix.Options(Path("faults"), Path("build/faults"), operators=chosen)
+    assert [who.name for who in chosen] == ["full", "no-secrets", "no-exec", "no-aws", "forbidden"]
+    assert options.folder_of("full") == Path("build/faults")
+    assert options.folder_of("no-exec") == Path("build/faults-no-exec")
+
+
+def test_an_unknown_operator_is_refused_by_name() -> None:
+    with pytest.raises(LabError, match="no operator 'nobody'"):
+        operator.chosen("full,nobody")
