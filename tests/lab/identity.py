@@ -33,7 +33,8 @@ NODE_ROLE = f"{PREFIX}-node"
 NOBODY = "10.90.64.0/20"
 # What a cautious administrator gives to the one who diagnoses: reads, and the single repair of the runbook.
 OPERATOR_ACTIONS = (
-    "rds:Describe*", "rds:ListTagsForResource", "ec2:Describe*", "iam:GetRole", "iam:GetRolePolicy", "iam:GetPolicy",
+    "rds:Describe*", "rds:ListTagsForResource", "ec2:Describe*", "ec2:GetManagedPrefixListEntries",
+    "iam:GetRole", "iam:GetRolePolicy", "iam:GetPolicy",
     "iam:GetPolicyVersion", "iam:ListRolePolicies", "iam:ListAttachedRolePolicies", "iam:ListOpenIDConnectProviders",
     "iam:GetOpenIDConnectProvider", "s3:ListBucket", "s3:GetBucket*", "s3:GetEncryptionConfiguration",
     "s3:GetLifecycleConfiguration", "cloudwatch:GetMetricData", "cloudwatch:GetMetricStatistics",

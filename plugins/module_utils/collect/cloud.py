@@ -51,6 +51,17 @@ def referenced_groups(groups: Iterable[Mapping[str, Any]]) -> list[str]:
     return sorted(found)
 
 
+def prefix_lists_of(groups: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the prefix lists that inbound rules name as their source."""
+    found = {
+        item["PrefixListId"]
+        for group in groups
+        for rule in group.get("IpPermissions") or []
+        for item in rule.get("PrefixListIds") or []
+    }
+    return sorted(found)
+
+
 def metric_queries(identifier: str) -> list[dict[str, Any]]:
     """Build one question for every metric of an instance."""
     return [
@@ -197,7 +208,9 @@ class CloudCollector:
             return [self._note("security_groups", subject, Observation(State.OK, {"items": []}))]
         seen = self.reader.call("ec2", "describe_security_groups", GroupIds=ids)
         evidence = [self._items("security_groups", subject, seen, "SecurityGroups")]
-        groups = referenced_groups(seen.value["SecurityGroups"]) if seen.seen else []
+        described = seen.value["SecurityGroups"] if seen.seen else []
+        evidence += self._prefix_lists(subject, prefix_lists_of(described))
+        groups = referenced_groups(described)
         filters = []
         if groups:
             filters.append({"Name": "group-id", "Values": groups})
@@ -209,6 +222,16 @@ class CloudCollector:
         lost = parts and not any(part.seen for part in parts)
         value = parts[0] if lost else combined({"items": list(found.values())}, parts)
         return [*evidence, self._note("network_interfaces", subject, value)]
+
+    def _prefix_lists(self, subject: str, ids: list[str]) -> list[Evidence]:
+        """Read the ranges of prefix lists, of which a group's description has only the names."""
+        if not ids:
+            return []
+        seen = {name: self.reader.call("ec2", "get_managed_prefix_list_entries", PrefixListId=name) for name in ids}
+        ranges = {name: [row["Cidr"] for row in part.value["Entries"]] for name, part in seen.items() if part.seen}
+        parts = list(seen.values())
+        value = combined({"items": ranges}, parts) if ranges else parts[0]
+        return [self._note("prefix_lists", subject, value)]
 
     def _subnet_ids(self, instance: Mapping[str, Any]) -> list[str]:
         rows = (instance.get("DBSubnetGroup") or {}).get("Subnets") or []

@@ -53,6 +53,34 @@ def admits(security_groups: Iterable[Mapping[str, Any]], port: int, address: str
     )
 
 
+def expanded(
+    security_groups: Iterable[Mapping[str, Any]], prefix_lists: Mapping[str, Iterable[str]]
+) -> list[dict[str, Any]]:
+    """Put the ranges of prefix lists in their place; a list that is not known stays as it is.
+
+    Args:
+        security_groups: ``SecurityGroups`` items as EC2 describes them.
+        prefix_lists: the CIDR ranges of each prefix list by its id.
+    """
+    return [
+        {**group, "IpPermissions": [with_ranges(item, prefix_lists) for item in group.get("IpPermissions", [])]}
+        for group in security_groups
+    ]
+
+
+def with_ranges(permission: Mapping[str, Any], prefix_lists: Mapping[str, Iterable[str]]) -> dict[str, Any]:
+    named = permission.get("PrefixListIds") or []
+    cidrs = [cidr for item in named for cidr in prefix_lists.get(item["PrefixListId"], ())]
+    older = [{"CidrIp": cidr} for cidr in cidrs if ":" not in cidr]
+    newer = [{"CidrIpv6": cidr} for cidr in cidrs if ":" in cidr]
+    return {
+        **permission,
+        "IpRanges": [*permission.get("IpRanges", []), *older],
+        "Ipv6Ranges": [*permission.get("Ipv6Ranges", []), *newer],
+        "PrefixListIds": [item for item in named if item["PrefixListId"] not in prefix_lists],
+    }
+
+
 def uses_prefix_lists(security_groups: Iterable[Mapping[str, Any]], port: int) -> bool:
     """Tell whether a rule for the port depends on a prefix list, whose entries are not part of the description."""
     return any(

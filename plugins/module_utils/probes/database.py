@@ -60,7 +60,8 @@ FROM pg_stat_activity waiter JOIN pg_stat_activity holder ON holder.pid = ANY (p
 LIMIT 20
 """
 LONG_TRANSACTIONS = """
-SELECT pid, usename, application_name, state, extract(epoch FROM now() - xact_start)::int
+SELECT pid, usename, application_name, state, extract(epoch FROM now() - xact_start)::int,
+       extract(epoch FROM now() - state_change)::int
 FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND xact_start < now() - interval '30 seconds'
 ORDER BY 5 DESC LIMIT 20
@@ -211,7 +212,13 @@ def state_of(connection: Any) -> dict[str, Any]:
             missing_tables=lambda: [row[0] for row in rows_of(connection, MISSING_TABLES)],
             blocked=lambda: blocked_sessions(rows_of(connection, BLOCKED)),
             long_transactions=lambda: named(
-                rows_of(connection, LONG_TRANSACTIONS), "pid", "user", "application", "state", "seconds"
+                rows_of(connection, LONG_TRANSACTIONS),
+                "pid",
+                "user",
+                "application",
+                "state",
+                "seconds",
+                "in_state_seconds",
             ),
         )
     for name, ask in parts.items():

@@ -12,7 +12,7 @@ from typing import Any
 from ..core.evidence import API, POD, Evidence
 from ..core.findings import TO_IDENTITY, TO_OBJECT_STORAGE, Context, Finding, SectionResult, keys
 from ..core.workload import probes_from_server, result_of, workload_name
-from . import artifact_identity, artifact_policies
+from . import artifact_credentials, artifact_identity, artifact_policies
 from .artifact_facts import (
     LOST,
     bucket_gone,
@@ -50,6 +50,7 @@ def analyze(context: Context) -> SectionResult:
     reachability(context, result)
     if not elsewhere(context):
         bucket(context, result)
+        artifact_credentials.analyze(context, result)
         artifact_identity.analyze(context, result)
         if context.target.role_name and not bucket_gone(context):
             artifact_policies.analyze(context, result)

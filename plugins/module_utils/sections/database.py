@@ -23,7 +23,9 @@ from .database_facts import (
     logins,
     origin,
 )
+from .database_notes import notes
 from .database_session import login
+from .database_storage import storage
 from .database_transport import transport
 
 TRANSITIONS = frozenset(
@@ -72,6 +74,8 @@ def analyze(context: Context) -> SectionResult:
     login(context, result)
     query(context, result)
     schema(context, result)
+    storage(context, instance, result)
+    notes(context, instance, result)
     rule_out(context, result)
     return result
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core.evidence import API, CLOUD, Evidence
 from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, Unknown, keys
-from ..core.security_group import admits, groups_of_address, uses_prefix_lists
+from ..core.security_group import admits, expanded, groups_of_address, uses_prefix_lists
 from ..core.workload import result_of
 from .database_facts import STILL_SERVING, attempts, client_addresses, database_object, facts_of, place
 from .database_network import network_acls
@@ -87,13 +87,15 @@ def security_groups(
         for item in instance.get("VpcSecurityGroups", [])
         if item.get("Status", "active") == "active"
     }
-    groups = [item for item in groups if not active or item["GroupId"] in active]
+    lists = context.evidence.first("aws.prefix_lists", CLOUD)
+    known = lists.value["items"] if lists is not None and lists.seen else {}
+    groups = expanded((item for item in groups if not active or item["GroupId"] in active), known)
     port = int((instance.get("Endpoint") or {}).get("Port") or context.target.backend.get("port") or 5432)
     interfaces = (context.evidence.value("aws.network_interfaces", CLOUD) or {}).get("items", [])
     addresses = client_addresses(context)
     if timed_out and uses_prefix_lists(groups, port):
         what = "whether a security group's prefix list holds the server's pods"
-        result.unknown.append(Unknown(what, "its entries are not read", "aws ec2 get-managed-prefix-list-entries"))
+        result.unknown.append(Unknown(what, "its entries could not be read", "ec2:GetManagedPrefixListEntries"))
     if not groups or not addresses or uses_prefix_lists(groups, port):
         return
     refused = [
@@ -113,7 +115,7 @@ def security_groups(
             group,
             f"security group {group} of {database_object(context)} has no rule that admits TCP {port} "
             f"from the server's pods ({', '.join(refused)})",
-            keys([evidence, context.evidence.first("aws.db_instance", CLOUD), *timed_out]),
+            keys([evidence, lists, context.evidence.first("aws.db_instance", CLOUD), *timed_out]),
             flow=TO_DATABASE,
             configured=True,
             measured=True,

@@ -26,6 +26,7 @@ from ..core.workload import (
 WINDOW = timedelta(minutes=15)
 """Errors older than this belong to another incident unless the container that wrote them ended."""
 
+FULL_DISK_MEMORY = timedelta(minutes=3)
 EXCERPT = 120
 SAID = {
     "web_server.driver_missing": "the image lacks the database driver that the backend store URI asks for; ",
@@ -125,6 +126,8 @@ def matches_in_logs(context: Context, identifier: str) -> list[Evidence]:
 def recovered(context: Context, match: Match) -> bool:
     """A probe that succeeds now, or a success of the same kind in a later line, outweighs an older line."""
     identifier = match.signature.finding
+    if match.signature.id == "db_diskfull":
+        return later_write(context, match)
     if identifier.startswith("logs.database"):
         return any(result_of(item) == "ok" for item in probes_from_server(context, "probe.login")) and not login_fails(
             context
@@ -170,6 +173,17 @@ def later_api_success(context: Context, match: Match) -> bool:
     return any(
         at > match.at and path.startswith(API_PATHS) and status == 200 for at, dummy, path, status in accesses(context)
     )
+
+
+def later_write(context: Context, match: Match) -> bool:
+    """On a full disk some writes still succeed (field guide D-22): only errors that stopped a while ago are over."""
+    writes = [
+        at
+        for at, method, path, status in accesses(context)
+        if method == "POST" and status == 200 and path.startswith(API_PATHS) and not path.endswith("/search")
+    ]
+    last = max(writes, default="")
+    return bool(match.at) and last > match.at and parse_time(last) - parse_time(match.at) > FULL_DISK_MEMORY
 
 
 def host_unimportant(context: Context, match: Match) -> bool:

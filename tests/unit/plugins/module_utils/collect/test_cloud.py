@@ -158,3 +158,14 @@ def test_a_role_of_another_account(notebook: Notebook, arn: str) -> None:
 
 def test_a_policy_that_is_no_document() -> None:
     assert cloud.decode_policy("not json") == "not json"
+
+
+def test_prefix_lists_are_read_where_a_rule_names_one(notebook: Notebook) -> None:
+    rule = {"IpPermissions": [{"PrefixListIds": [{"PrefixListId": "pl-1"}]}]}
+    entries = {"Entries": [{"Cidr": "10.0.0.0/8"}]}
+    groups = {"SecurityGroups": [rule]}
+    evidence, _dummy = collect(notebook, describe_security_groups=groups, get_managed_prefix_list_entries=entries)
+    assert evidence.value("aws.prefix_lists") == {"items": {"pl-1": ["10.0.0.0/8"]}}
+    denied = Observation(State.FORBIDDEN, detail="ec2:GetManagedPrefixListEntries")
+    evidence, _dummy = collect(notebook, describe_security_groups=groups, get_managed_prefix_list_entries=denied)
+    assert first(evidence, "prefix_lists").state is State.FORBIDDEN

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.security_group import (
     admits,
+    expanded,
     groups_of_address,
     missing_rules,
     single_rules,
@@ -172,3 +173,14 @@ def test_single_rules_are_one_for_each_source_in_a_stable_order() -> None:
 )
 def test_missing_rules(before: dict[str, Any], now: dict[str, Any], expected: list[dict[str, Any]]) -> None:
     assert missing_rules(before, now) == expected
+
+
+def test_prefix_lists_are_put_in_their_place_where_they_are_known() -> None:
+    rule = {"IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432, "PrefixListIds": [{"PrefixListId": "pl-1"}]}
+    groups = [{"GroupId": "sg-1", "IpPermissions": [rule]}]
+    known = expanded(groups, {"pl-1": ["10.0.0.0/8", "2001:db8::/32"]})
+    assert admits(known, 5432, "10.1.2.3", [])
+    assert admits(known, 5432, "2001:db8::7", [])
+    assert not admits(known, 5432, "192.168.0.1", [])
+    assert not uses_prefix_lists(known, 5432)
+    assert uses_prefix_lists(expanded(groups, {}), 5432)

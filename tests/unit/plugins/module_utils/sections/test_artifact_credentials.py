@@ -1,0 +1,74 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Static keys that are refused, and a token that is not there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.sections import artifact_store
+
+from .conftest import MakeContext, deployment, listed, probe
+
+BUCKET = "runs"
+ROLE = "arn:aws:iam::1:role/mlflow"
+
+
+def with_keys() -> dict[str, Any]:
+    found = deployment()
+    reference = {"secretKeyRef": {"name": "aws-keys", "key": "id"}}
+    found["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "AWS_ACCESS_KEY_ID", "valueFrom": reference}]
+    return found
+
+
+def causes(context: Any) -> dict[str, str]:
+    return {item.id: item.object for item in artifact_store.analyze(context).findings}
+
+
+def refused(what: str, code: str, **more: Any) -> Any:
+    return probe(what, BUCKET, "denied", "pod", code=code, error=f"({code}) when calling", **more)
+
+
+def test_keys_that_aws_does_not_know_are_named_by_their_secret(context: MakeContext) -> None:
+    made = context(
+        listed("deployments", with_keys()),
+        probe("identity", "", place="pod", static_keys=True, token_file=False, role_arn=None),
+        refused("sts", "InvalidClientTokenId", operation="GetCallerIdentity"),
+        refused("s3_list", "InvalidAccessKeyId", operation="ListObjectsV2"),
+        bucket=BUCKET,
+    )
+    assert causes(made)["artifact_store.static_keys_refused"] == "secret/aws-keys"
+
+
+def test_keys_that_work_are_no_fault_though_a_policy_may_be(context: MakeContext) -> None:
+    made = context(
+        listed("deployments", with_keys()),
+        probe("identity", "", place="pod", static_keys=True),
+        probe("sts", "", place="pod", arn="arn:aws:iam::1:user/ci"),
+        refused("s3_list", "AccessDenied", operation="ListObjectsV2"),
+        bucket=BUCKET,
+    )
+    assert "artifact_store.static_keys_refused" not in causes(made)
+
+
+def test_keys_hide_the_role_that_would_be_allowed(context: MakeContext) -> None:
+    made = context(
+        listed("deployments", with_keys()),
+        probe("identity", "", place="pod", static_keys=True, role_arn=ROLE),
+        probe("sts", "", place="pod", arn="arn:aws:iam::1:user/ci"),
+        refused("s3_list", "AccessDenied", operation="ListObjectsV2"),
+        bucket=BUCKET,
+        role_arn=ROLE,
+        role_name="mlflow",
+    )
+    assert causes(made)["artifact_store.static_keys_refused"] == "secret/aws-keys"
+
+
+def test_a_token_that_is_not_mounted(context: MakeContext) -> None:
+    gone = probe("s3_list", BUCKET, "error", "pod", code="FileNotFoundError", operation="", error="No such file")
+    identity = {"role_arn": ROLE, "static_keys": False}
+    made = context(probe("identity", "", place="pod", token_file=False, **identity), gone, bucket=BUCKET)
+    assert causes(made)["artifact_store.token_missing"] == "deployment/mlflow"
+    made = context(probe("identity", "", place="pod", token_file=True, **identity), gone, bucket=BUCKET)
+    assert "artifact_store.token_missing" not in causes(made)
