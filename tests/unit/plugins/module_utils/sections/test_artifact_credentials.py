@@ -67,7 +67,7 @@ def test_keys_hide_the_role_that_would_be_allowed(context: MakeContext) -> None:
 
 def test_a_token_that_is_not_mounted(context: MakeContext) -> None:
     gone = probe("s3_list", BUCKET, "error", "pod", code="FileNotFoundError", operation="", error="No such file")
-    identity = {"role_arn": ROLE, "static_keys": False}
+    identity: dict[str, Any] = {"role_arn": ROLE, "static_keys": False}
     made = context(probe("identity", "", place="pod", token_file=False, **identity), gone, bucket=BUCKET)
     assert causes(made)["artifact_store.token_missing"] == "deployment/mlflow"
     made = context(probe("identity", "", place="pod", token_file=True, **identity), gone, bucket=BUCKET)
