@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..clients import certificates
@@ -22,6 +23,13 @@ from .threads import Notebook
 START_SECONDS = 25.0
 ANSWER_SECONDS = 3.0
 """What a probe whose time is up needs to be heard."""
+
+EARLY_SECONDS = 3.0
+EARLY_PAUSE_SECONDS = 0.1
+NOT_YET = re.compile(r"container not found|pod does not exist|cannot exec in|in CREATED state", re.IGNORECASE)
+"""The kubelet's words for a container that it has not started; it lets one be entered up to a second before it reports
+that it runs (kubelet, ``GetExec`` and the period of its pod lifecycle event generator).
+"""
 
 
 def to_evidence(text: str, place: str, pod: str, notebook: Notebook) -> list[Evidence]:
@@ -114,7 +122,13 @@ class ProbeRunner:
         return made
 
     def finish(
-        self, place: str, manifest: Mapping[str, Any], made: Observation, wanted: Mapping[str, Any]
+        self,
+        place: str,
+        manifest: Mapping[str, Any],
+        made: Observation,
+        wanted: Mapping[str, Any],
+        *,
+        early: bool = False,
     ) -> list[Evidence]:
         """Wait until a probe pod runs, run the probe in it and remove it.
 
@@ -123,21 +137,24 @@ class ProbeRunner:
             manifest: what was asked for.
             made: the answer to ``start``.
             wanted: the specification.
+            early: enter as soon as the container can be entered, which leaves network policies no time to reach it.
         """
         if not made.seen:
             return [self.notebook.note("probe.pod", place, "", made)]
         namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+        container = manifest["spec"]["containers"][0]
+        about = {"labels": manifest["metadata"]["labels"], "image": container["image"]}
         begun = time.monotonic()
         try:
-            problem = self._wait(namespace, name)
-            if problem:
-                return [self.notebook.unreachable("probe.pod", place, "", f"{name}: {problem}")]
-            about = {
-                "start_seconds": round(time.monotonic() - begun, 3),
-                "labels": manifest["metadata"]["labels"],
-                "image": manifest["spec"]["containers"][0]["image"],
-            }
-            return self.run(place, namespace, name, manifest["spec"]["containers"][0]["name"], wanted, about)
+            for problem in self._moments(namespace, name, early=early):
+                if problem:
+                    return [self.notebook.unreachable("probe.pod", place, "", f"{name}: {problem}")]
+                about["start_seconds"] = round(time.monotonic() - begun, 3)
+                found = self.run(place, namespace, name, container["name"], wanted, about)
+                if problem is None and NOT_YET.search(found[0].detail):
+                    continue
+                return found
+            return []
         except CallFailed as failure:
             return [self.notebook.note("probe.pod", place, "", failure.observation)]
         finally:
@@ -157,10 +174,16 @@ class ProbeRunner:
         for namespace, name in [*self._made, *leftovers]:
             self.remove(namespace, name)
 
-    def _wait(self, namespace: str, name: str) -> str:
-        problem = "not started yet"
+    def _moments(self, namespace: str, name: str, *, early: bool) -> Iterator[str | None]:
+        """Yield ``None`` whenever it is worth a try, and at last what keeps the pod from running, empty if nothing."""
+        problem, tries = "not started yet", int(EARLY_SECONDS / EARLY_PAUSE_SECONDS) if early else 0
         for pod in self.reader.watch_pod(namespace, name, START_SECONDS):
             decided, problem = start_of(pod)
             if decided:
-                return problem
-        return f"{problem} after {START_SECONDS:.0f} s"
+                yield problem
+                return
+            while tries and pod["spec"].get("nodeName"):
+                tries -= 1
+                time.sleep(EARLY_PAUSE_SECONDS)
+                yield None
+        yield f"{problem} after {START_SECONDS:.0f} s"

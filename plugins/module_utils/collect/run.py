@@ -153,8 +153,9 @@ class Collection:
             client = pod_specs.live_client(self._client_pods(namespace), target)
             manifest = pod_specs.source_pod(namespace, client, image, probe_name(), runner.lifetime)
             made = runner.start(manifest)
-            wanted = self._source_spec(target, namespace, client)
-            jobs.append(partial(runner.finish, place, manifest, made, wanted))
+            policies = self._policies_of_source(target, namespace)
+            wanted = self._source_spec(target, namespace, client, settle=policies)
+            jobs.append(partial(runner.finish, place, manifest, made, wanted, early=not policies))
         return jobs
 
     def _sources(self) -> list[str]:
@@ -171,12 +172,16 @@ class Collection:
         seen = self.evidence.value("kubernetes.pods", API, namespace)
         return seen["items"] if seen and namespace != self.settings.namespace else []
 
-    def _source_spec(self, target: Target, namespace: str, client: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _policies_of_source(self, target: Target, namespace: str) -> bool:
+        """Tell whether network policies may judge a source's way to the server, and so have to reach its pod first."""
+        ingress = probe_spec.policies_on_the_way(self.evidence, target.namespace, "Ingress")
+        return bool(ingress or probe_spec.policies_on_the_way(self.evidence, namespace, "Egress"))
+
+    def _source_spec(
+        self, target: Target, namespace: str, client: Mapping[str, Any] | None, *, settle: bool
+    ) -> dict[str, Any]:
         pods = pod_specs.server_pods(self.evidence, target)
         addresses = [pod["status"]["podIP"] for pod in pods if pod_specs.is_ready(pod)]
-        policies = probe_spec.policies_on_the_way(
-            self.evidence, target.namespace, "Ingress"
-        ) or probe_spec.policies_on_the_way(self.evidence, namespace, "Egress")
         entered, _dummy = pod_specs.enterable(pods, target, self.evidence)
         return probe_spec.source_spec(
             target,
@@ -185,7 +190,7 @@ class Collection:
             addresses,
             self.deadline.left(),
             [*pod_specs.foreign_endpoints(self.evidence, target)[:MOST_FOREIGN], *self._lost_names(target, namespace)],
-            settle_seconds=probe_spec.POLICY_SETTLE_SECONDS if policies else 0.0,
+            settle_seconds=probe_spec.POLICY_SETTLE_SECONDS if settle else 0.0,
             patient=not entered,
             uris=distinct(self._client_pods(namespace), target),
         )

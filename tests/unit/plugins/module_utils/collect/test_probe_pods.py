@@ -57,6 +57,30 @@ def test_a_source_pod(reader: FakeCluster, runner: ProbeRunner) -> None:
     assert reader.pods == {}
 
 
+def placed(reader: FakeCluster, refusals: int) -> dict[str, Any]:
+    """A pod with a node, whose container cannot be entered for some tries."""
+    left = ['container not found ("probe")'] * refusals
+    usual = reader.answer
+    reader.answer = lambda pod: Observation(State.UNREACHABLE, detail=left.pop()) if left else usual(pod)
+    return {**MANIFEST, "spec": {**MANIFEST["spec"], "nodeName": "node-1"}}
+
+
+def test_a_pod_without_policies_is_entered_before_it_is_said_to_run(reader: FakeCluster, runner: ProbeRunner) -> None:
+    manifest = placed(reader, 2)
+    reader.started = {}
+    [item] = runner.finish("source:argo", manifest, runner.start(manifest), WANTED, early=True)
+    assert item.state is State.OK
+    assert [verb for verb, dummy in reader.asked] == ["create", "exec", "exec", "exec", "delete"]
+
+
+def test_where_policies_have_to_reach_it_first_it_is_waited_for(reader: FakeCluster, runner: ProbeRunner) -> None:
+    manifest = placed(reader, 0)
+    reader.started = {}
+    [item] = runner.finish("source:argo", manifest, runner.start(manifest), WANTED)
+    assert item.detail.endswith("not started yet after 25 s")
+    assert "exec" not in reader.verbs()
+
+
 @pytest.mark.parametrize(
     ("started", "detail"),
     [
