@@ -43,6 +43,7 @@ REFUSED = frozenset(
 ABSENT = frozenset(
     {
         "404",
+        "DBClusterNotFoundFault",
         "DBInstanceNotFound",
         "DBInstanceNotFoundFault",
         "NoSuchBucket",

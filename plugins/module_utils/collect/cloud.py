@@ -12,6 +12,7 @@ from typing import Any
 
 from ..clients.aws import CloudReader
 from ..clients.calls import Observation
+from ..core.discovery_stores import shared_endpoint
 from ..core.evidence import CLOUD, Evidence, State
 from ..core.iam_policy import as_list
 from .threads import Job, Notebook, together
@@ -143,7 +144,10 @@ class CloudCollector:
         return jobs
 
     def database(self, identifier: str, host: str) -> list[Evidence]:
-        """Read the instance and the network around it."""
+        """Read the instance and the network around it; of an Aurora cluster the one that its endpoint leads to."""
+        kind, cluster = shared_endpoint(host)
+        if not identifier and kind.startswith("cluster"):
+            return self._cluster(cluster, reader=kind == "cluster-ro")
         if identifier:
             seen = self.reader.call("rds", "describe_db_instances", DBInstanceIdentifier=identifier)
         else:
@@ -162,6 +166,20 @@ class CloudCollector:
         if not identifier:
             more += [lambda: self._events(name), lambda: self._metrics(name)]
         return evidence + together(more, self.reader.deadline)
+
+    def _cluster(self, name: str, *, reader: bool) -> list[Evidence]:
+        """Read an Aurora cluster, and its writer (or a reader) with the network around it."""
+        seen = self.reader.call("rds", "describe_db_clusters", DBClusterIdentifier=name)
+        if not seen.seen or not seen.value["DBClusters"]:
+            return [self._note("db_cluster", name, seen if not seen.seen else Observation(State.ABSENT))]
+        cluster = seen.value["DBClusters"][0]
+        evidence = [self._note("db_cluster", name, Observation(State.OK, cluster))]
+        members = sorted(cluster.get("DBClusterMembers") or [], key=lambda row: bool(row["IsClusterWriter"]) == reader)
+        if not members:
+            return evidence
+        member = members[0]["DBInstanceIdentifier"]
+        jobs: list[Job] = [lambda: self.database(member, ""), lambda: self._events(member)]
+        return evidence + together([*jobs, lambda: self._metrics(member)], self.reader.deadline)
 
     @staticmethod
     def _address(instance: Mapping[str, Any]) -> str:

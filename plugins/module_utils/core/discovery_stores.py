@@ -16,8 +16,10 @@ from .server_command import ServerCommand, expand, split_database_uri
 from .settings import Settings
 
 RDS_HOST = re.compile(
-    r"^(?P<id>[^.]+)\.(?P<shared>cluster-|proxy-)?[^.]+\.(?P<region>[a-z0-9-]+)\.rds\.amazonaws\.com$"
+    r"^(?P<id>[^.]+)\.(?P<shared>cluster-ro-|cluster-custom-|cluster-|proxy-)?[^.]+"
+    r"\.(?P<region>[a-z0-9-]+)\.rds\.amazonaws\.com$"
 )
+"""Endpoints of an instance, of an Aurora cluster's writer, readers or chosen members, and of an RDS Proxy."""
 AWS_HOST = re.compile(r"\.amazonaws\.com(\.cn)?$")
 SERVERLESS = frozenset({"sqlite", "file"})
 """Backend stores without a database server."""
@@ -34,6 +36,12 @@ def output_of(settings: Settings, field: str) -> tuple[str, str]:
     """Return a value out of Terraform's outputs and where it was found; empty texts when there is none."""
     value, name = settings.outputs.get(field, ("", ""))
     return value, f"output {name} of {settings.terraform_outputs}" if value else ""
+
+
+def shared_endpoint(host: str) -> tuple[str, str]:
+    """Return what stands behind an RDS name that is no single instance's: kind of endpoint and cluster or proxy."""
+    match = RDS_HOST.match(host)
+    return ((match["shared"] or "").removesuffix("-"), match["id"]) if match else ("", "")
 
 
 def dialect(backend: Mapping[str, Any]) -> str:

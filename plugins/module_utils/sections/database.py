@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..core.discovery_stores import SERVERLESS, dialect
+from ..core.discovery_stores import SERVERLESS, dialect, shared_endpoint
 from ..core.evidence import CLOUD, Evidence, State
 from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, Unknown, keys
 from ..core.workload import probes_from_server, result_of
@@ -65,6 +65,9 @@ def analyze(context: Context) -> SectionResult:
     instance = instance_of(context)
     if instance is not None:
         judge_instance(context, instance, result)
+    elif shared_endpoint(str(context.target.backend.get("host") or ""))[0] == "proxy":
+        what = "state, security groups and metrics of the instance behind the RDS Proxy"
+        result.unknown.append(Unknown(what, "the targets of a proxy are not read", "mlflow_db_instance_identifier"))
     names(context, instance, result)
     transport(context, instance, result)
     if kind != "postgresql":
@@ -137,7 +140,7 @@ def names(context: Context, instance: Mapping[str, Any] | None, result: SectionR
         return
     # An alias or an address of the instance is no fault by itself: only a name that leads nowhere is, or one that looks
     # like an RDS endpoint and is not this instance's.
-    address = str(endpoint.get("Address") or "")
+    address = "" if shared_endpoint(host)[0] else str(endpoint.get("Address") or "")
     misspelt = bool(unresolved) or (bool(unreached) and host.endswith(RDS_DOMAIN))
     if address and host and address != host and misspelt:
         words = f"the backend store URI names {host}, RDS describes {address}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ..core.discovery_stores import shared_endpoint
 from ..core.evidence import CLOUD, DEBUG_COPY, Evidence
 from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, keys
 from ..core.workload import probes_from_server, ready_pods, replica_sets, result_of, server_pods
@@ -46,10 +47,15 @@ def read_only(context: Context, item: Evidence, result: SectionResult) -> None:
         return
     source = str(value.get("read_only_source") or "")
     why = "it is a replica" if value.get("in_recovery") else READ_ONLY_SOURCES.get(source, "")
+    named = shared_endpoint(str(context.target.backend.get("host") or ""))[0] == "cluster-ro"
+    if named:
+        why = "the URI names the cluster's reader endpoint"
     result.findings.append(
         Finding(
             "database.read_only",
-            origin(context) if source == "client" and not value.get("in_recovery") else database_object(context),
+            origin(context)
+            if named or (source == "client" and not value.get("in_recovery"))
+            else database_object(context),
             f"{place(context)} answers read-only: nothing can be logged{f'; {why}' if why else ''}",
             keys([item, context.evidence.first("aws.db_instance", CLOUD)]),
             flow=TO_DATABASE,

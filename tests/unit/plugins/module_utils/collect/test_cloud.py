@@ -169,3 +169,30 @@ def test_prefix_lists_are_read_where_a_rule_names_one(notebook: Notebook) -> Non
     denied = Observation(State.FORBIDDEN, detail="ec2:GetManagedPrefixListEntries")
     evidence, _dummy = collect(notebook, describe_security_groups=groups, get_managed_prefix_list_entries=denied)
     assert first(evidence, "prefix_lists").state is State.FORBIDDEN
+
+
+CLUSTER = {
+    "DBClusterMembers": [
+        {"DBInstanceIdentifier": "reader", "IsClusterWriter": False},
+        {"DBInstanceIdentifier": "writer", "IsClusterWriter": True},
+    ]
+}
+
+
+@pytest.mark.parametrize(("kind", "member"), [("cluster", "writer"), ("cluster-ro", "reader")])
+def test_an_aurora_cluster_leads_to_the_instance_behind_its_endpoint(
+    notebook: Notebook, kind: str, member: str
+) -> None:
+    host = f"runs.{kind}-abc.us-west-2.rds.amazonaws.com"
+    evidence, reader = collect(notebook, identifier="", host=host, describe_db_clusters={"DBClusters": [CLUSTER]})
+    assert first(evidence, "db_cluster").value == CLUSTER
+    assert first(evidence, "metrics").subject == member
+    asked = [given for method, given in reader.asked if method == "describe_db_instances"]
+    assert asked == [{"DBInstanceIdentifier": member}]
+
+
+def test_a_cluster_that_may_not_be_read(notebook: Notebook) -> None:
+    denied = Observation(State.FORBIDDEN, detail="rds:DescribeDBClusters")
+    host = "runs.cluster-abc.us-west-2.rds.amazonaws.com"
+    evidence, _dummy = collect(notebook, identifier="", host=host, describe_db_clusters=denied)
+    assert first(evidence, "db_cluster").state is State.FORBIDDEN

@@ -78,3 +78,26 @@ def test_a_full_disk_is_over_once_writes_have_worked_for_a_while(context: MakeCo
     assert "database.storage_full" not in ids(context(log(*lines), backend=USER))
     reads = (lines[0], ("2026-01-01T11:59:00Z", access.format("search")))
     assert "database.storage_full" in ids(context(log(*reads), backend=USER))
+
+
+def test_the_name_of_an_aurora_cluster_is_no_wrong_endpoint(context: MakeContext) -> None:
+    host = "runs.cluster-abc.us-west-2.rds.amazonaws.com"
+    instance = cloud(
+        "db_instance", {"DBInstanceStatus": "available", "Endpoint": {"Address": "runs-1.abc", "Port": 5432}}
+    )
+    lost = probe("tcp", f"{host}:5432", "timeout", "pod")
+    assert "database.wrong_endpoint" not in ids(context(instance, lost, backend={**USER, "host": host}))
+
+
+def test_a_reader_endpoint_is_read_only_by_the_uri(context: MakeContext) -> None:
+    host = "runs.cluster-ro-abc.us-west-2.rds.amazonaws.com"
+    replica = probe("query", f"{host}:5432", place="pod", in_recovery=True, transaction_read_only=True)
+    found = ids(context(replica, backend={**USER, "host": host}))["database.read_only"]
+    assert found.object == "secret/db"
+    assert "reader endpoint" in found.summary
+
+
+def test_a_proxy_is_said_to_hide_its_instance(context: MakeContext) -> None:
+    host = "runs.proxy-abc.us-west-2.rds.amazonaws.com"
+    unknown = database.analyze(context(backend={**USER, "host": host})).unknown
+    assert any("RDS Proxy" in item.what for item in unknown)
