@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+from ..clients import certificates
 from ..clients.calls import Observation
 from ..clients.kubernetes import ClusterReader
 from ..core.evidence import API, Evidence, State
-from .objects import is_ours, secret_facts, secret_values, slim, slim_source_pod
+from .objects import is_ours, secret_facts, secret_values, slim, slim_source_pod, tls_facts
 from .threads import Job, Notebook, together
 
 NAMESPACED = (
@@ -34,6 +35,7 @@ NAMESPACED = (
 )
 METRICS = "/apis/metrics.k8s.io/v1beta1"
 NODE_IMAGE_LIMIT = 100
+MOST_CERTIFICATES = 10
 
 
 def listed(seen: Observation, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Observation:
@@ -109,6 +111,28 @@ class ClusterCollector:
             public: text of everything that is no secret.
         """
         return together([partial(self._secret, name, public) for name in names], self.reader.deadline)
+
+    def ingresses(self, found: list[dict[str, Any]]) -> list[Evidence]:
+        """Read what the namespace's ingresses name: the cluster's classes, and their certificates.
+
+        Args:
+            found: the ingresses; without any nothing is asked.
+        """
+        names = {entry.get("secretName") for item in found for entry in item["spec"].get("tls") or []}
+        jobs: list[Job] = [partial(self._tls_secret, name) for name in sorted(filter(None, names))[:MOST_CERTIFICATES]]
+        return together([self._ingress_classes, *jobs], self.reader.deadline) if found else []
+
+    def _ingress_classes(self) -> list[Evidence]:
+        path = "/apis/networking.k8s.io/v1/ingressclasses"
+        seen = self.reader.list(path, "ingressclasses.networking.k8s.io")
+        return [self._note("ingressclasses", "", listed(seen, partial(slim, "ingressclasses")))]
+
+    def _tls_secret(self, name: str) -> list[Evidence]:
+        seen = self.reader.get(f"/api/v1/namespaces/{self.namespace}/secrets/{name}", "secrets", self.namespace)
+        if seen.seen:
+            facts, der = tls_facts(seen.value)
+            seen = Observation(State.OK, {**facts, "certificate": certificates.describe(der)})
+        return [self._note("tls_secrets", f"{self.namespace}/{name}", seen)]
 
     def _subject(self, what: str) -> str:
         return "" if what == "cluster" else self.namespace

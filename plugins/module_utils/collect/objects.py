@@ -18,7 +18,20 @@ from ..core.server_command import split_database_uri
 PROBE_LABEL = "mlflow-runbook.mlops/probe"
 PROBE_NAME = "mlflow-runbook-"
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-CHANGES_KEPT_FOR = frozenset({"configmaps", "deployments", "networkpolicies", "secrets", "serviceaccounts", "services"})
+CHANGES_KEPT_FOR = frozenset(
+    {
+        "configmaps",
+        "deployments",
+        "horizontalpodautoscalers",
+        "ingresses",
+        "networkpolicies",
+        "resourcequotas",
+        "secrets",
+        "serviceaccounts",
+        "services",
+        "statefulsets",
+    }
+)
 CONFIG_CHARACTERS = 2000
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 RESERVED = re.compile(r"[@/#%:?\s]")
@@ -32,12 +45,15 @@ SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 URI_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s:/@]*:(?P<password>\S+)@", re.IGNORECASE)
+CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----(?P<body>[^-]+)-----END CERTIFICATE-----")
 SHORTEST_SECRET = 4
 
 
 def last_changed(obj: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return who changed an object when, newest first."""
-    fields = (obj.get("metadata") or {}).get("managedFields") or []
+    """Return who changed an object when, newest first; what controllers write into its status is no change of it."""
+    fields = [
+        item for item in (obj.get("metadata") or {}).get("managedFields") or [] if item.get("subresource") != "status"
+    ]
     rows = [
         {"manager": item.get("manager", ""), "time": item.get("time", ""), "operation": item.get("operation", "")}
         for item in fields
@@ -131,6 +147,14 @@ def secret_facts(secret: Mapping[str, Any]) -> dict[str, Any]:
         "type": secret.get("type", ""),
         "keys": {key: key_facts(decoded(value)) for key, value in (secret.get("data") or {}).items()},
     }
+
+
+def tls_facts(secret: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return the keys of a TLS Secret, and its first certificate as base64 of the DER form; the key stays unread."""
+    data = secret.get("data") or {}
+    pem = CERTIFICATE.search(decoded(data.get("tls.crt", "")))
+    facts = {"metadata": {"name": secret["metadata"]["name"]}, "type": secret.get("type", ""), "keys": sorted(data)}
+    return facts, "".join(pem["body"].split()) if pem else ""
 
 
 def secret_values(secret: Mapping[str, Any], public: str) -> set[str]:

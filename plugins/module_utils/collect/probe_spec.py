@@ -20,13 +20,16 @@ HEALTH = "/health"
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
 REGISTRY = "/api/2.0/mlflow/registered-models/search?max_results=1"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts?path="
-PATHS = (HEALTH, "/", "/version", SEARCH, REGISTRY, ARTIFACTS)
+ROOT = "/"
+"""Touches neither the database nor S3, and is subject to the check of the Host header (field guide section 2.4)."""
+PATHS = (HEALTH, ROOT, "/version", SEARCH, REGISTRY, ARTIFACTS)
 PATIENCE = {SEARCH: 35.0, REGISTRY: 35.0, ARTIFACTS: 12.0}
 """Pool exhaustion speaks after 30 seconds (field guide section 2.7); an unreachable bucket would take minutes."""
 HTTP_SECONDS = 5.0
 CLIENT_SECONDS = 12.0
 """Enough to say that a client hangs, when the longer patience is had from inside the pod."""
 MOST_URIS = 5
+MOST_HOSTS = 3
 POLICY_SETTLE_SECONDS = 15.0
 """Enforcers of network policies reach a new pod late; within this time a refusal proves nothing."""
 PROBE_SECONDS = 40.0
@@ -112,6 +115,19 @@ def service_address(target: Target, client: Mapping[str, Any] | None) -> str:
     return usual
 
 
+def ingress_hosts(evidence: EvidenceSet, target: Target) -> list[str]:
+    """Return the hosts whose requests ingresses lead to the server's Service; stars are no names."""
+    found = {
+        str(rule["host"])
+        for item in evidence.objects("kubernetes.ingresses", target.namespace)
+        for rule in item["spec"].get("rules") or []
+        for path in (rule.get("http") or {}).get("paths") or []
+        if (path["backend"].get("service") or {}).get("name") == target.service
+        and "*" not in str(rule.get("host") or "*")
+    }
+    return sorted(found)[:MOST_HOSTS]
+
+
 def blank(settings: Settings, secrets: Iterable[str], seconds: float) -> dict[str, Any]:
     return {
         "seconds": min(PROBE_SECONDS, seconds),
@@ -136,6 +152,7 @@ def server_spec(
     serving: bool,
     dependencies: bool,
     settle_seconds: float = 0.0,
+    hosts: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Ask what the server experiences; beyond the first pod only whether it reaches the database.
 
@@ -148,6 +165,7 @@ def server_spec(
         serving: whether MLflow runs in this container and can be called on its loopback address.
         dependencies: whether database and AWS are measured from here; once for each server.
         settle_seconds: how long a refused connection to the database is tried again.
+        hosts: names under which ingresses publish the server; whether MLflow admits them is asked for.
     """
     spec = blank(settings, secrets, seconds)
     spec |= {"server": True, "words": server_words(workload, target.container), "settle_seconds": settle_seconds}
@@ -165,6 +183,8 @@ def server_spec(
         requests = requests_to(base, prefixed(target.static_prefix), headers)
         if settings.host_header:
             requests += requests_to(base, [target.static_prefix + SEARCH], headers, settings.host_header)
+        for host in hosts:
+            requests += requests_to(base, [target.static_prefix + ROOT], headers, host)
         spec["targets"] = [target_of("127.0.0.1", target.port, requests)]
         host, port = str(target.backend.get("host") or ""), target.backend.get("port")
         if not dependencies and host and port:

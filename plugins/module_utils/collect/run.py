@@ -116,6 +116,7 @@ class Collection:
     ) -> None:
         jobs: list[Job] = self._source_jobs(target, runner)
         self.evidence.extend(cluster.secrets(target.secrets, public_text(self.evidence)))
+        self.evidence.extend(cluster.ingresses(self.evidence.objects("kubernetes.ingresses", target.namespace)))
         self.secrets |= cluster.secret_values | template_secrets(pod_specs.workload_of(self.evidence, target))
         self._discover()
         target = self.discovery.target or target
@@ -251,6 +252,7 @@ class Collection:
             serving=serving,
             dependencies=dependencies,
             settle_seconds=settle_seconds,
+            hosts=probe_spec.ingress_hosts(self.evidence, target) if dependencies else (),
         )
 
     def _cloud(self) -> CloudCollector:

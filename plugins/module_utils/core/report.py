@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from .catalogue import BY_ID, Role
+from .changes import Change
 from .discovery import Target
 from .evidence import API, EvidenceSet
 from .findings import parse_time
@@ -91,6 +92,7 @@ def build(
     calls: Mapping[str, Any],
     verdict: Verdict,
     plan: Mapping[str, Any],
+    changes: Iterable[Change] = (),
 ) -> dict[str, Any]:
     """Assemble the report of one diagnosis (design section 6)."""
     return {
@@ -101,6 +103,7 @@ def build(
         "calls": dict(calls),
         "verdict": verdict.as_json(),
         "findings": findings_document(verdict),
+        "changes": [change.as_json() for change in changes],
         "plan": dict(plan),
         "actions": [],
         "outcome": None,
@@ -228,6 +231,14 @@ def action_lines(report: Mapping[str, Any]) -> list[str]:
     return [f"{item['step']}: {'changed' if item['changed'] else 'not changed'}" for item in report["actions"]]
 
 
+def changed_lines(report: Mapping[str, Any]) -> list[str]:
+    """Say when what changed, and by whom; a change is no cause by itself."""
+    return [
+        f"{short_time(item['at'])} {item['object']}{' by ' + item['by'] if item['by'] else ''}: {item['what']}"
+        for item in report.get("changes") or []
+    ]
+
+
 def details(report: Mapping[str, Any]) -> list[str]:
     verdict = report["verdict"]
     steps = report["plan"]["steps"]
@@ -240,6 +251,7 @@ def details(report: Mapping[str, Any]) -> list[str]:
         ("Change that would be made", change_lines(steps) + digest),
         ("Explained by it", explained),
         ("Worth knowing", [*server.get("remarks", []), *notes]),
+        ("Changed in the last day", changed_lines(report)),
         ("Proven by", [key for cause in verdict["causes"] for key in cause["evidence"]]),
         ("Ruled out", ruled_out_lines(verdict)),
         ("Could not be seen", unknown_lines(verdict)),

@@ -29,7 +29,17 @@ from .findings import (
     parse_time,
 )
 
-SOMETIMES = frozenset({"service.ingress_backend_wrong", "service.replica_failing", "service.selector_matches_others"})
+SOMETIMES = frozenset(
+    {
+        "service.ingress_backend_wrong",
+        "service.ingress_certificate_broken",
+        "service.ingress_class_missing",
+        "service.ingress_host_rejected",
+        "service.ingress_path_wrong",
+        "service.replica_failing",
+        "service.selector_matches_others",
+    }
+)
 """Causes that fail some requests now, although our own got through."""
 
 CLOCK_TOLERANCE = timedelta(minutes=2)

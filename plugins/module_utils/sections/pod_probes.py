@@ -34,6 +34,7 @@ KILLED_EXITS = frozenset({0, 137, 143})
 
 LONG_ENOUGH = 180
 """MLflow starts within 120 seconds on a quarter of a CPU (field guide section 2.3)."""
+OUT_OF_TIME = re.compile(r"deadline exceeded|Client.Timeout|timed out|timeout", re.IGNORECASE)
 SHORT_TIMEOUT = 2
 """``/health`` took 2.6 seconds under load (field guide K-12)."""
 
@@ -48,7 +49,7 @@ def judge(context: Context, pod: Mapping[str, Any], events: list[dict[str, Any]]
         if found is not None:
             result.findings.append(found)
             return
-    found = too_tight(context, pod, events, failures)
+    found = too_tight(context, pod, events, failures) or readiness_too_tight(context, pod, failures)
     if found is not None:
         result.findings.append(found)
 
@@ -214,7 +215,7 @@ def too_tight(
     )
     early = bool(spec) and budget < LONG_ENOUGH and budget - spec.get("periodSeconds", 10) <= lived <= budget + slack
     early = early and not is_ready(pod)
-    slow = "deadline exceeded" in (failures[probe][1] if probe in failures else "")
+    slow = bool(OUT_OF_TIME.search(failures[probe][1] if probe in failures else ""))
     hasty = told and slow and spec.get("timeoutSeconds", 1) <= SHORT_TIMEOUT and bool(answered_api(context))
     if not ((early and (told or unfinished(context, pod, status["name"]))) or hasty):
         return None
@@ -231,6 +232,31 @@ def too_tight(
         configured=True,
         measured=True,
         facts={"probe": probe, "budget": budget, "container": status["name"]},
+    )
+
+
+def readiness_too_tight(
+    context: Context, pod: Mapping[str, Any], failures: Mapping[str, tuple[str, str, dict[str, Any]]]
+) -> Finding | None:
+    """Find a pod that works and is taken out of its Service because the kubelet does not wait for an answer (K-12)."""
+    spec = spec_of(context, pod, "readiness")
+    failure = failures.get("readiness")
+    if is_ready(pod) or failure is None or spec.get("timeoutSeconds", 1) > SHORT_TIMEOUT:
+        return None
+    name = pod["metadata"]["name"]
+    answered = [item for item in answered_api(context) if item.value.get("probe_pod") == name]
+    if not OUT_OF_TIME.search(failure[1]) or not answered:
+        return None
+    return Finding(
+        "pods.readiness_too_tight",
+        workload_name(context),
+        f"the readiness probe of container {context.target.container} waits {spec.get('timeoutSeconds', 1)} s for an "
+        f"answer, which takes longer; the API itself works",
+        tuple(dict.fromkeys([*pod_keys(context, "kubernetes.events"), *keys(answered)])),
+        since=event_start(failure[2]),
+        configured=True,
+        measured=True,
+        facts={"container": context.target.container},
     )
 
 
