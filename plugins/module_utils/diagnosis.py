@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from .core.catalogue import BY_ID, Role
+from .core.catalogue import BY_ID
 from .core.discovery import Discovery, discover
 from .core.evidence import API, POD, SOURCE_PREFIX, Evidence, EvidenceSet
 from .core.findings import TO_SERVER, Context, Finding, SectionResult, Unknown
+from .core.kinds import Role
 from .core.settings import Settings
 from .core.verdict import Impact, Verdict, judge, name_of
 from .core.workload import probes_from_server, ready_pods, result_of

@@ -9,185 +9,30 @@ that follow from this one on the same flow or further down the flow.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-
-
-class Role(StrEnum):
-    """Whether a kind can be a cause.
-
-    ``EITHER`` is a cause only when nothing explains it; a ``NOTE`` is worth knowing, and never a cause or a question.
-    """
-
-    CAUSE = "cause"
-    SYMPTOM = "symptom"
-    EITHER = "either"
-    NOTE = "note"
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of finding; ``next`` and ``do_not`` are templates over the finding's facts."""
-
-    id: str
-    role: Role
-    severity: str
-    owner: str
-    explains: tuple[str, ...] = ()
-    next: tuple[str, ...] = ()
-    do_not: tuple[str, ...] = ()
-    faults: tuple[str, ...] = ()
-
-
-PODS = (
-    "pods.rollout_stuck",
-    "pods.starting",
-    "pods.crash_looping",
-    "pods.restarted",
-    "pods.not_ready",
-    "pods.probe_failing",
-    "pods.init_failing",
+from .kinds import (
+    API,
+    ARTIFACTS,
+    CAUSE,
+    DBA,
+    EITHER,
+    IAM,
+    K8S,
+    LOGIN,
+    ML,
+    NET,
+    NO_DATABASE,
+    NO_RESTART,
+    NOTE,
+    REFUSED,
+    SERVING,
+    SYMPTOM,
+    Kind,
 )
-KILLED = "pods.liveness_too_tight"
-SERVING = (
-    *PODS,
-    KILLED,
-    "service.no_endpoints",
-    "service.unreachable",
-    "service.intermittent",
-    "service.replica_failing",
-    "web_server.not_answering",
-)
-API = (
-    "web_server.api_failing",
-    "service.replica_failing",
-    "web_server.registry_failing",
-    "database.pool_exhausted",
-    "logs.worker_timeout",
-    "web_server.worker_timeout",
-    "latency.slow_calls",
-)
-NO_DATABASE = ("database.connect_timeout", "logs.database_timeout", "logs.database_unreachable", *API, *SERVING)
-REFUSED = (
-    "database.connect_refused",
-    "database.not_listening",
-    "logs.database_refused",
-    "logs.database_unreachable",
-    *API,
-    *SERVING,
-)
-LOGIN = ("database.login_denied", "logs.database_rejects_login", "logs.database_unreachable", *API, *SERVING)
-ARTIFACTS = (
-    "logs.artifact_store_denied",
-    "logs.artifact_store_unreachable",
-    "artifact_store.list_failing",
-    "artifact_store.access_denied",
-)
-NO_RESTART = "restart: a new pod could not {without}"
-
-CAUSE, SYMPTOM, EITHER, NOTE = Role.CAUSE, Role.SYMPTOM, Role.EITHER, Role.NOTE
-ML, K8S, DBA, NET, IAM = "ML platform", "Kubernetes platform", "database", "network", "cloud identity"
+from .server_kinds import WAY_IN, WEB
 
 # fmt: off
 KINDS = (
-    # pods
-    Kind("pods.image_not_found", CAUSE, "critical", ML, SERVING,
-         ("kubectl -n {namespace} rollout history {kind}/{deployment}",
-          "set an image that exists: kubectl -n {namespace} set image {kind}/{deployment} {container}=<image>"),
-         ("restart: a new pod would pull the same image",), ("K-04",)),
-    Kind("pods.image_pull_denied", CAUSE, "critical", K8S, SERVING,
-         ("check the pull secret and the registry's permissions for {image}",),
-         ("restart: a new pod could not pull its image",), ("K-05",)),
-    Kind("pods.registry_unreachable", CAUSE, "critical", K8S, SERVING,
-         ("check the route from the nodes to the registry of {image}",),
-         ("restart: a new pod could not pull its image",), ("K-05",)),
-    Kind("pods.config_missing", CAUSE, "critical", ML, SERVING,
-         ("create {missing} in namespace {namespace}, or correct the reference in {kind}/{deployment}",),
-         ("restart: the reference stays broken",), ("K-07",)),
-    Kind("pods.command_not_found", CAUSE, "critical", ML, SERVING,
-         ("compare the command of {kind}/{deployment} with the image {image}",), (), ("K-06",)),
-    Kind("pods.out_of_memory", CAUSE, "critical", ML,
-         (*SERVING, *API, "logs.worker_died", "logs.worker_timeout", "pods.worker_out_of_memory"),
-         ("raise the memory limit of container {container} (now {limit}); MLflow needs about {need}",),
-         ("restart: the same limit would be hit again", "scale out: each new pod has the same limit"), ("K-09", "K-10")),
-    Kind("pods.worker_out_of_memory", CAUSE, "critical", ML, (*SERVING, *API, "logs.worker_died", "logs.worker_timeout"),
-         ("raise the memory limit of container {container} (now {limit}) or lower --workers; MLflow needs about {need}",),
-         ("restart: the same limit would be hit again", "scale out: each new pod has the same limit"), ("K-10",)),
-    Kind("pods.sidecar_failing", CAUSE, "critical", ML, (*SERVING, *REFUSED, *NO_DATABASE),
-         ("kubectl -n {namespace} logs {pod} -c {container} --previous", "repair or remove container {container} of {kind}/{deployment}"),
-         ("restart: the side-car would end again",), ("K-20",)),
-    Kind("pods.liveness_too_tight", EITHER, "critical", ML, (*PODS, "service.no_endpoints", "service.unreachable", "web_server.not_answering"),
-         ("give container {container} of {kind}/{deployment} a startupProbe of five minutes or more; its {probe} probe gives it {budget} s",),
-         ("restart: the probe kills the next start as well",), ("K-11", "K-12")),
-    Kind("pods.readiness_too_tight", EITHER, "critical", ML, (*PODS, "service.no_endpoints", "service.unreachable", "service.intermittent"),
-         ("give the readiness probe of container {container} of {kind}/{deployment} a timeoutSeconds of five or more",),
-         ("restart: the probe stays as it is",), ("K-12",)),
-    Kind("pods.unschedulable", CAUSE, "critical", K8S, SERVING,
-         ("kubectl -n {namespace} describe pod {pod}: {reason}",),
-         ("restart: a new pod would not be placed either",), ("K-01", "K-02")),
-    Kind("pods.quota_exceeded", CAUSE, "critical", K8S, SERVING,
-         ("kubectl -n {namespace} describe resourcequota",), (), ("K-03",)),
-    Kind("pods.admission_denied", CAUSE, "critical", K8S, SERVING,
-         ("kubectl -n {namespace} describe replicaset: {reason}",), (), ("K-21",)),
-    Kind("pods.volume_not_mounted", CAUSE, "critical", K8S, SERVING,
-         ("kubectl -n {namespace} describe pod {pod}: {reason}",), (), ("K-08",)),
-    Kind("pods.no_sandbox", CAUSE, "critical", K8S, SERVING,
-         ("kubectl -n {namespace} describe pod {pod}: {reason}",), (), ("K-22",)),
-    Kind("pods.scaled_to_zero", CAUSE, "critical", ML, SERVING,
-         ("ask who scaled {kind}/{deployment} to zero, then: kubectl -n {namespace} scale {kind}/{deployment} --replicas=1",),
-         (), ("K-19",)),
-    Kind("pods.evicted", CAUSE, "high", K8S, SERVING, ("kubectl -n {namespace} describe pod {pod}: {reason}",), (), ("K-17",)),
-    Kind("pods.node_not_ready", CAUSE, "critical", K8S, (*SERVING, *API), ("kubectl describe node {node}",), (), ("H-01",)),
-    Kind("pods.probe_misconfigured", CAUSE, "critical", ML, SERVING,
-         ("correct the {probe} probe of container {container}: it asks {path} and gets {status}",),
-         ("restart: the probe fails again",), ("K-13", "W-11")),
-    Kind("pods.init_failing", EITHER, "critical", ML, SERVING,
-         ("kubectl -n {namespace} logs {pod} -c {container}",), (), ("K-15", "K-16")),
-    Kind("pods.rollout_stuck", SYMPTOM, "medium", ML),
-    Kind("pods.starting", NOTE, "medium", ML, ("service.no_endpoints", "service.unreachable", "pods.not_ready", "pods.probe_failing")),
-    Kind("pods.crash_looping", SYMPTOM, "critical", ML,
-         (*PODS, "service.no_endpoints", "service.unreachable", "web_server.not_answering")),
-    Kind("pods.restarted", SYMPTOM, "medium", ML, ("service.unreachable",)),
-    Kind("pods.not_ready", SYMPTOM, "high", ML, ("service.no_endpoints", "service.unreachable")),
-    Kind("pods.probe_failing", SYMPTOM, "high", ML, ("pods.not_ready", "pods.restarted", "pods.crash_looping", "service.no_endpoints")),
-    # service
-    Kind("service.missing", CAUSE, "critical", ML, ("service.unreachable", "service.name_not_found"),
-         ("create service/{service} for the pods of {kind}/{deployment} in namespace {namespace}, or correct MLFLOW_TRACKING_URI of its clients",),
-         ("restart: the pods are well",), ("N-04",)),
-    Kind("service.selector_matches_nothing", CAUSE, "critical", ML, ("service.no_endpoints", "service.unreachable"),
-         ("kubectl -n {namespace} patch service {service} --type=merge -p '{patch}'",),
-         ("restart: the pods are well, the Service does not select them",), ("S-01",)),
-    Kind("service.selector_matches_others", CAUSE, "critical", ML,
-         ("service.no_endpoints", "service.unreachable", "service.intermittent", "web_server.api_failing"),
-         ("kubectl -n {namespace} patch service {service} --type=merge -p '{patch}'",), ("restart: the pods are well",), ("S-05",)),
-    Kind("service.port_mismatch", CAUSE, "critical", ML, ("service.unreachable", "service.no_endpoints"),
-         ("let service/{service} lead to port {port}: kubectl -n {namespace} patch service {service} --type=json -p '{patch}'",),
-         ("restart: the pods are well, the Service leads to another port",), ("S-02",)),
-    Kind("service.ingress_backend_wrong", CAUSE, "high", ML, (),
-         ("correct the backend of ingress/{ingress}: {reason}",), (), ("I-02", "I-03")),
-    Kind("service.ingress_class_missing", CAUSE, "high", ML, (),
-         ("correct the class of ingress/{ingress}: {reason}",), (), ("I-01",)),
-    Kind("service.ingress_certificate_broken", CAUSE, "high", ML, (),
-         ("renew or correct the certificate of ingress/{ingress}: {reason}",), (), ("I-09", "T-04")),
-    Kind("service.ingress_path_wrong", CAUSE, "high", ML, (),
-         ("correct the path of ingress/{ingress} or set --static-prefix: {reason}",), (), ("C-05", "I-12")),
-    Kind("service.ingress_host_rejected", CAUSE, "high", ML, ("logs.host_rejected",),
-         ("add the host of ingress/{ingress} to --allowed-hosts of {kind}/{deployment}: {reason}",),
-         ("switch the security middleware off",), ("W-10", "W-12")),
-    Kind("service.ingress_not_published", NOTE, "medium", K8S, (), ("look at the controller of ingress/{ingress}",), (), ("I-01",)),
-    Kind("service.client_port_wrong", CAUSE, "medium", ML, (), ("set MLFLOW_TRACKING_URI of {client} to {uri}",),
-         ("restart: the server is well, the client asks at the wrong place",), ("C-03",)),
-    Kind("service.client_scheme_wrong", CAUSE, "medium", ML, (), ("set MLFLOW_TRACKING_URI of {client} to {uri}",),
-         ("restart: the server is well, the client asks at the wrong place",), ("C-02", "C-04")),
-    Kind("service.client_path_wrong", CAUSE, "medium", ML, (), ("set MLFLOW_TRACKING_URI of {client} to {uri}",),
-         ("restart: the server is well, the client asks at the wrong place",), ("C-05",)),
-    Kind("service.replica_failing", EITHER, "high", ML, ("service.intermittent", "service.unreachable"),
-         ("compare {pod} with the other replicas: node, image, environment, age", "kubectl -n {namespace} delete pod {replica}"),
-         (), ("S-06", "G-02")),
-    Kind("service.intermittent", SYMPTOM, "high", NET),
-    Kind("service.no_endpoints", SYMPTOM, "high", ML, ("service.unreachable",)),
-    Kind("service.unreachable", SYMPTOM, "high", NET),
-    Kind("service.name_not_found", SYMPTOM, "high", NET, ("service.unreachable",)),
+    *WAY_IN,
     # database
     Kind("database.instance_stopped", CAUSE, "critical", DBA, (*REFUSED, *NO_DATABASE, "database.name_not_found"),
          ("ask why it was stopped, then: aws rds start-db-instance --db-instance-identifier {instance}",),
@@ -329,60 +174,7 @@ KINDS = (
          ("database.name_not_found", *NO_DATABASE, "artifact_store.unreachable", "logs.artifact_store_unreachable",
           "service.name_not_found", "latency.slow_calls"),
          ("look at CoreDNS in kube-system: {error}",), (NO_RESTART,), ("N-02", "N-03")),
-    # web server
-    Kind("web_server.static_prefix", CAUSE, "high", ML,
-         ("web_server.api_failing", "web_server.root_not_found", "pods.probe_misconfigured",
-          *PODS, "service.no_endpoints", "service.unreachable"),
-         ("remove --static-prefix={prefix} from {kind}/{deployment}, and change its probes with it",),
-         ("restart: the option stays",), ("C-05", "I-12", "K-13")),
-    Kind("web_server.host_not_allowed", CAUSE, "high", ML, ("service.unreachable", "web_server.api_failing", "logs.host_rejected", *PODS),
-         ("add {hosts} to --allowed-hosts of {kind}/{deployment}",), ("switch the security middleware off",), ("W-10", "W-12")),
-    Kind("web_server.bound_to_loopback", CAUSE, "critical", ML, SERVING, ("start MLflow with --host=0.0.0.0",), (), ("S-03",)),
-    Kind("web_server.options_invalid", CAUSE, "critical", ML, (*SERVING, *API),
-         ("correct the command of {kind}/{deployment}: {error}",), ("restart: the options stay",),
-         ("G-07", "G-08", "G-09", "G-10", "G-11", "G-12", "W-05")),
-    Kind("web_server.driver_missing", CAUSE, "critical", ML, (*SERVING, *API), ("use an image with {error}, or name the driver in the URI",),
-         (), ("D-14",)),
-    Kind("web_server.workers_cannot_start", CAUSE, "critical", ML, (*SERVING, *API, "logs.worker_died"), ("{error}",), (), ("W-04",)),
-    Kind("web_server.temporary_folder_missing", CAUSE, "critical", ML, (*SERVING, *API), ("give {kind}/{deployment} a writable {error}",), (),
-         ("F-01", "F-02", "F-05")),
-    Kind("web_server.sqlite_fallback", CAUSE, "critical", ML, (), ("stop writers, keep the pod's database file, then set the backend store URI",),
-         ("restart: the pod's own database would be lost",), ("G-03", "G-04")),
-    Kind("web_server.workers_overridden", NOTE, "medium", ML, (),
-         ("set --workers or MLFLOW_WORKERS: MLflow appends it behind its gunicorn options",), (), ("W-09",)),
-    Kind("web_server.keep_alive_ignored", NOTE, "medium", ML, (), ("use the gthread worker class if connections have to stay open",), (), ("I-06",)),
-    Kind("web_server.worker_timeout", EITHER, "high", ML,
-         (*API, KILLED, *PODS, "web_server.not_answering", "service.no_endpoints", "service.unreachable"),
-         ("look at slow calls first, then at --timeout and --workers",), (), ("W-01",)),
-    Kind("web_server.artifact_disk_full", CAUSE, "high", ML, ARTIFACTS, ("free or enlarge the pod's temporary folder",), (), ("A-16",)),
-    Kind("web_server.api_failing", SYMPTOM, "critical", ML, ("service.unreachable",)),
-    Kind("web_server.registry_failing", SYMPTOM, "high", ML),
-    Kind("web_server.not_answering", SYMPTOM, "critical", ML, (*PODS, "service.unreachable", "service.no_endpoints")),
-    Kind("web_server.root_not_found", SYMPTOM, "medium", ML),
-    # latency
-    Kind("latency.slow_calls", SYMPTOM, "medium", ML),
-    Kind("latency.database_slow", EITHER, "high", DBA, ("latency.slow_calls", *API, *PODS, "service.unreachable"),
-         ("aws cloudwatch get-metric-data for {instance}: ReadLatency, WriteLatency, CPUUtilization",
-          "compare the zones of the pods and of {instance}"),
-         ("scale out: each pod would wait as long",), ("L-04", "L-12", "D-20")),
-    Kind("latency.burst_credits_exhausted", CAUSE, "high", DBA, ("latency.database_slow", "latency.slow_calls", *API, *PODS),
-         ("let the database team move {instance} to storage or a class without burst credits",),
-         ("scale out: each pod would wait as long",), ("L-11",)),
-    Kind("latency.cpu_throttled", CAUSE, "high", ML, ("latency.slow_calls", *API, *PODS, "service.unreachable", "web_server.not_answering"),
-         ("raise the CPU limit of container {container} (now {limit} cores)",), ("restart: the limit stays",), ("L-01",)),
-    Kind("latency.workers_blocked", EITHER, "high", ML, ("latency.slow_calls", *API, *PODS, "web_server.not_answering", "service.unreachable"),
-         ("find the peers that hold the workers (kubectl port-forward is one), then give gunicorn threads or more workers",), (), ("L-03", "W-01", "W-09")),
-    Kind("latency.dns_slow", CAUSE, "high", K8S, ("latency.slow_calls", *API), ("look at CoreDNS in kube-system",), (), ("L-10",)),
-    Kind("latency.object_storage_slow", CAUSE, "medium", NET, (), ("compare with the AWS health dashboard",), (), ("L-09",)),
-    # logs
-    *(
-        Kind(f"logs.{name}", SYMPTOM, "medium", ML)
-        for name in (
-            "database_timeout", "database_refused", "database_unreachable", "database_rejects_login", "database_full",
-            "database_certificate", "database_privileges", "database_schema", "artifact_store_denied",
-            "artifact_store_unreachable", "worker_timeout", "worker_died", "host_rejected",
-        )
-    ),
+    *WEB,
 )
 
 # fmt: on

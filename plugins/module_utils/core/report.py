@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from .catalogue import BY_ID, Role
+from .catalogue import BY_ID
 from .changes import Change
 from .discovery import Target
 from .evidence import API, EvidenceSet
 from .findings import parse_time
 from .guards import Policy, refusals
+from .kinds import Role
 from .plan import Plan
 from .verdict import Verdict, name_of
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from .catalogue import BY_ID, Role, closure
+from .catalogue import BY_ID, closure
 from .discovery import Target
 from .evidence import Evidence, EvidenceSet, State
 from .findings import (
@@ -28,6 +28,7 @@ from .findings import (
     earliest,
     parse_time,
 )
+from .kinds import Role
 
 SOMETIMES = frozenset(
     {

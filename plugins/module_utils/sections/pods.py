@@ -9,9 +9,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..core.catalogue import BY_ID, Role
+from ..core.catalogue import BY_ID
 from ..core.evidence import API
 from ..core.findings import Context, Finding, SectionResult, keys, parse_time
+from ..core.kinds import Role
 from ..core.workload import (
     container_spec,
     container_statuses,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 
-from ..core.catalogue import BY_ID, Role
+from ..core.catalogue import BY_ID
 from ..core.evidence import API, POD, SOURCE_PREFIX, Evidence
 from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, keys, source_flow
+from ..core.kinds import Role
 from ..core.workload import changed, current_pods, result_of, workload, workload_name
 from . import client_uris, web_options, web_workers
 from .logs import last_api_success

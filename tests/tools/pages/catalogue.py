@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.catalogue import KINDS, Kind
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.catalogue import KINDS
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.kinds import Kind
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.signatures import SIGNATURES
 
 from tests.tools.pages import proofs

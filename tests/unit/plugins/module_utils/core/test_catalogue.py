@@ -17,11 +17,10 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils import sectio
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.catalogue import (
     BY_ID,
     KINDS,
-    Kind,
-    Role,
     closure,
 )
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.discovery import Target
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.kinds import Kind, Role
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import SECTIONS
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.signatures import SIGNATURES
 
