@@ -12,6 +12,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.outcome import UNCHANGED, UNKNOWN, judge_outcome
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import before as kept
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import Settings
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import Diagnosis, diagnose, read_settings
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import Run, RunError
@@ -90,5 +91,6 @@ def verify(settings: Settings, before: Mapping[str, Any], actions: list[dict[str
         if settled or now >= end:
             diagnosis.report["outcome"] = outcome
             diagnosis.report["actions"] = actions
+            diagnosis.report["before"] = kept(before)
             return diagnosis
         time.sleep(PAUSE_SECONDS)

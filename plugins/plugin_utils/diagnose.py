@@ -15,8 +15,6 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.collect.run import Collected, collect
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.changes import Change, recent_changes
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.findings import Context
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.guards import Policy
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.plan import STEPS, Plan, make_plan
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import (
@@ -34,6 +32,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings
 )
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.terraform import read_outputs
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.diagnosis import Analysis, analyze
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.observations import observe
 
 from .run import History, server_folder
 
@@ -126,12 +125,6 @@ def diagnose(settings: Settings) -> Diagnosis:
         calls=collected.calls,
         verdict=analysis.verdict,
         plan=plan_document(plan, policy),
-        changes=changes_of(analysis, collected, now),
+        observed=observe(analysis.discovery.target, collected.evidence, analysis.verdict, now),
     )
     return Diagnosis(collected, analysis, plan, policy, history, report)
-
-
-def changes_of(analysis: Analysis, collected: Collected, now: datetime) -> list[Change]:
-    """Return what changed around the server in the last day; nothing when there is none."""
-    target = analysis.discovery.target
-    return recent_changes(Context(target, collected.evidence, now)) if target else []

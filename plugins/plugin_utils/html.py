@@ -1,49 +1,62 @@
 # Copyright: mlops.mlflow_runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The report as one HTML file without external resources."""
+"""Pages: one HTML file each, without anything from elsewhere."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import (
-    COMMANDS,
-    HEADLINES,
-    cause_lines,
-    change_lines,
-    changed_lines,
-    do_now,
-    impact_lines,
-    ruled_out_lines,
-    short_time,
-    unknown_lines,
-)
-from jinja2 import Environment
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.content import Content, content
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.html_pictures import flow_picture, latency_picture
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
+TEMPLATES = Path(__file__).with_name("templates")
+OPEN = frozenset({"outcome", "change", "flow", "timeline", "latency", "explained", "notes", "unknown"})
+"""Sections that are shown at once; the others open on demand."""
+
+
+def environment() -> Environment:
+    """Every value is escaped, and a name that a template misspells is an error."""
+    return Environment(
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        loader=FileSystemLoader(TEMPLATES),
+    )
+
+
+def render(template: str, **values: Any) -> str:
+    """Render a template with the style, the script and the policy that admits only them.
+
+    Args:
+        template: name of its file.
+        values: what it shows.
+    """
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "copy.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    # Style and script are files of ours, and never hold a collected text.
+    own = {"style": Markup(style), "script": Markup(script)}  # noqa: S704
+    return environment().get_template(template).render(policy=f"'sha256-{digest}'", **own, **values)
 
 
 def page(report: Mapping[str, Any]) -> str:
-    """Render the page; every value is escaped."""
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
-        report=report,
-        verdict=report["verdict"],
-        server=report["server"],
-        headline=HEADLINES[report["verdict"]["status"]],
-        started=short_time(report["started"]),
-        since=min((cause["since"] for cause in report["verdict"]["causes"] if cause["since"]), default=None),
-        causes=cause_lines(report),
-        impact=impact_lines(report["verdict"]["impact"]),
-        do_now=do_now(report),
-        commands=COMMANDS,
-        changes=change_lines(report["plan"]["steps"]),
-        changed=changed_lines(report),
-        ruled_out=ruled_out_lines(report["verdict"]),
-        unknown=unknown_lines(report["verdict"]),
-        short_time=short_time,
-    )
+    """Render the page of one report; it says what the text says."""
+    return render("report.html.j2", **of_report(content(report)))
+
+
+def of_report(says: Content) -> dict[str, Any]:
+    """Return what the template of a report shows."""
+    flow, latency = says.section("flow"), says.section("latency")
+    return {
+        "says": says,
+        "flow": flow_picture([entry.data for entry in flow.entries]) if flow else None,
+        "latency": latency_picture(latency.entries) if latency else None,
+        "open": OPEN,
+    }

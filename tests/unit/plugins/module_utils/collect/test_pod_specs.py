@@ -18,7 +18,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.collect.objec
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.discovery import Target
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import EvidenceSet
 
-from .conftest import IMAGE, MIB, client_pod, listing, metrics, secret, server_pod, workload
+from .conftest import IMAGE, client_pod, listing, metrics, secret, server_pod, workload
 
 
 @pytest.mark.parametrize(

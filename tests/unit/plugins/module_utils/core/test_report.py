@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.content import ago
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.discovery import Target
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import (
     API,
@@ -29,7 +30,6 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.guards i
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.plan import Plan, Step, StepClass
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import (
     WIDTH,
-    ago,
     build,
     plan_document,
     server_document,
@@ -100,7 +100,7 @@ def headings(written: str) -> list[str]:
 
 def test_a_cause_with_its_repair() -> None:
     written = text(report(CLOSED, TIMEOUT, steps=(STEP,), ruled_out=[RuledOut("database.password_wrong", ("x@pod",))]))
-    assert written.startswith("MLflow mlflow/tracking is DOWN   2026-01-01 12:00:00 UTC\n")
+    assert written.startswith("MLflow mlflow/tracking is DOWN   2026-01-01 12:00:00 UTC · cluster lab\n")
     assert headings(written) == ["CAUSE", "IMPACT", "SINCE", "DO", "DO"]
     assert f"CAUSE     {CLOSED.summary}\n" in written
     assert "database.security_group_closed · sg-1 · owner: network" in written
