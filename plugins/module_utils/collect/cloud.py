@@ -344,6 +344,8 @@ class CloudCollector:
             value[name] = seen.value.get(key) if seen.seen else None
             if seen.state is State.FORBIDDEN:
                 value[name] = {"denied": seen.detail}
+            elif seen.state is State.UNREACHABLE:
+                value[name] = {"unreachable": seen.detail}
         if not any(part.seen for part in parts):
             # a refused HEAD has no body, so only the other calls tell rejected credentials from a missing right
             return [

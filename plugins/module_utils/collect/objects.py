@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core.evidence import EvidenceSet
-from ..core.server_command import split_database_uri
+from ..core.server_command import driver_settings, split_database_uri
 
 PROBE_LABEL = "mlflow-runbook.mlops/probe"
 PROBE_NAME = "mlflow-runbook-"
@@ -128,6 +128,7 @@ def key_facts(value: str) -> dict[str, Any]:
         uri = {
             **parts,
             "query_keys": sorted(urllib.parse.parse_qs(query, keep_blank_values=True)),
+            "settings": driver_settings(query),
             "has_password": bool(URI_PASSWORD.match(value)),
         }
     return {

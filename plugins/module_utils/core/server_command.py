@@ -43,6 +43,22 @@ DATABASE_PORTS = {"postgres": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 143
 """Beginning of a store URI's scheme and the port that its driver takes by itself."""
 
 
+DRIVER_SETTINGS = frozenset(
+    {
+        "connect_timeout",
+        "keepalives",
+        "keepalives_idle",
+        "keepalives_interval",
+        "keepalives_count",
+        "tcp_user_timeout",
+        "sslmode",
+    }
+)
+SESSION_SETTINGS = frozenset({"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"})
+"""What an address may say about time-outs, all of it without secrets (PostgreSQL documentation, libpq and GUCs)."""
+SESSION_OPTION = re.compile(r"(?:-c\s*|--)(?P<name>[a-z_]+)=(?P<value>\S+)")
+
+
 @dataclass(frozen=True)
 class Reference:
     """Where an environment variable's value comes from when it does not stand in the pod template."""
@@ -218,3 +234,17 @@ def split_database_uri(uri: str) -> dict[str, Any]:
         "user": "" if "$" in (parts.username or "") else parts.username or "",
         "database": parts.path.lstrip("/"),
     }
+
+
+def session_settings(options: str) -> dict[str, str]:
+    """Return the time-outs that libpq's ``options`` set, such as ``-c statement_timeout=60s``."""
+    found = {match["name"]: match["value"] for match in SESSION_OPTION.finditer(options)}
+    return {name: value for name, value in found.items() if name in SESSION_SETTINGS}
+
+
+def driver_settings(query: str) -> dict[str, str]:
+    """Return what the query of a database address says about time-outs and TLS, and nothing else of it."""
+    given = dict(urllib.parse.parse_qsl(query))
+    return {key: value for key, value in given.items() if key in DRIVER_SETTINGS} | session_settings(
+        given.get("options", "")
+    )
