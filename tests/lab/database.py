@@ -181,6 +181,7 @@ def _describe(instance: DatabaseInstance) -> None:
         DBSubnetGroupName=instance.subnet_group,
         PubliclyAccessible=False,
         StorageEncrypted=True,
+        CACertificateIdentifier="rds-ca-rsa2048-g1",
         Tags=[{"Key": "Name", "Value": instance.identifier}],
     )
 

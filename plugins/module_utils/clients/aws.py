@@ -18,6 +18,7 @@ try:
     import boto3
     import botocore.config
     import botocore.exceptions
+    import botocore.parsers
 
     MISSING = ""
 except ImportError as error:
@@ -173,6 +174,8 @@ class CloudReader:
             return Observation(State.OK, to_json(getattr(client, method)(**parameters)))
         except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as failure:
             return translate(failure, action)
+        except botocore.parsers.ResponseParserError:  # a proxy's page, for example
+            return Observation(State.UNREACHABLE, detail=f"{action}: the answer is not AWS's")
 
     def _client(self, service: str) -> Any:
         with self._lock:  # boto3 sessions must not make clients in two threads at once

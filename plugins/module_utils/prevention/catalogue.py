@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 RDS = "Amazon RDS user guide"
-GUIDE = "field guide"
+MEASURED = "measured on MLflow 3.17.2"
 S3 = "Amazon S3 user guide"
 KUBERNETES = "Kubernetes documentation"
 
@@ -94,13 +94,13 @@ KINDS = (
         "scaling.connection_budget",
         "Connection budget",
         "At full size the pods may open more connections than the database has, so that scaling up refuses logins.",
-        f"{GUIDE} section 2.7 (engines per worker, measured on MLflow 3.17.2)",
+        f"{MEASURED}: engines for tracking, registry and jobs in every worker; SQLAlchemy documentation, QueuePool",
     ),
     Kind(
         "scaling.pool_options",
         "Pool options",
         "Every worker may open 15 connections per engine, whatever the database can bear.",
-        f"{GUIDE} sections 2.2 and 2.7; MLflow 3.17.2, store/db/utils.py",
+        "MLflow 3.17.2, store/db/utils.py; SQLAlchemy documentation, QueuePool",
     ),
     Kind(
         "scaling.disruption_budget",
@@ -112,37 +112,37 @@ KINDS = (
         "pods.resources",
         "Requests and limits",
         "The scheduler overfills the node or the kernel kills workers: MLflow needs 0.4 to 2.1 GiB when idle.",
-        f"{GUIDE} section 2.3 (measured footprint)",
+        f"{MEASURED}: 0.35 GiB with one worker, 2.1 GiB with four and job execution",
     ),
     Kind(
         "pods.readiness",
         "Honest readiness probe",
         "/health answers 200 with the database down, so a pod that can serve nothing stays in the Service.",
-        f"{GUIDE} sections 1 and 2.4",
+        f"{MEASURED}: /health, /version, / and server-info never touch the database",
     ),
     Kind(
         "pods.liveness",
         "Liveness probe that restarts only what a restart helps",
         "A hung server is never restarted, or a slow database restarts servers that then cannot start at all.",
-        f"{GUIDE} sections 1, 2.4 and K-12 (/health took 2.6 s under load)",
+        f"{MEASURED}: /health took 2.6 s under load; a start waits 102 s for its database and then ends",
     ),
     Kind(
         "pods.startup",
         "Startup budget",
         "A slow start is taken for a hang and the container is killed before it is up, again and again.",
-        f"{GUIDE} section 2.3 (120 s to start on a quarter of a CPU, 102 s of database retries)",
+        f"{MEASURED}: 120 s to start on a quarter of a CPU, 102 s of retries while the database is away",
     ),
     Kind(
         "pods.image_pinned",
         "Pinned image",
         "A restart may pull a newer MLflow, which migrates the schema at once; there is no way back but a restore.",
-        f"{GUIDE} sections 1 and 2.6",
+        f"{MEASURED}: a start with a newer version runs all migrations by itself",
     ),
     Kind(
         "connections.uri_timeouts",
         "Time-outs in the database address",
         "A database that does not answer holds every request for minutes: MLflow sets no time-out of its own.",
-        f"{GUIDE} section 2.7; PostgreSQL documentation, Parameter Key Words",
+        f"{MEASURED}: 130 s until a lost connection fails; PostgreSQL documentation, Parameter Key Words",
     ),
     Kind(
         "connections.secret_age",
@@ -184,13 +184,13 @@ KINDS = (
         "alerts.pool_exhaustion",
         "Alert rule for pool exhaustion",
         "An exhausted pool answers 400 and writes no log line, so that no 5xx or log alert ever fires.",
-        f"{GUIDE} sections 1, 2.5 and 7; runbook, Prevention",
+        f"{MEASURED}: QueuePool limit answers 400 after 30 s; runbook, Prevention",
     ),
     Kind(
         "alerts.metric_names",
         "Alert rules with metrics that exist",
         "A rule on a metric that MLflow does not export never fires.",
-        f"{GUIDE} section 7 (names exported by MLflow 3.17.2)",
+        f"{MEASURED}: the names that --expose-prometheus exports",
     ),
 )
 BY_ID = {kind.id: kind for kind in KINDS}

@@ -38,6 +38,9 @@ def text(report: Mapping[str, Any]) -> str:
     if report["remarks"]:
         lines += ["", "Worth knowing", *(line for remark in report["remarks"] for line in bullet(remark))]
     lines += patches(report)
+    said = [f"{item['id']}: {item['source']}" for item in report["items"] if item["state"] != "ok"]
+    if said:
+        lines += ["", "Sources", *(line for entry in said for line in bullet(entry))]
     seconds = report["seconds"].get("total")
     return "\n".join([*lines, "", f"{report['started']}  {seconds} s", ""])
 
@@ -59,11 +62,11 @@ def wrapped(head: str, words: str) -> list[str]:
 
 def patches(report: Mapping[str, Any]) -> list[str]:
     """Set every patch in one piece, so that it can be copied."""
-    lines: list[str] = []
+    wanted: dict[tuple[str, str], list[str]] = {}
     for item in report["items"]:
         for patch in item["patches"]:
-            title = f"--- {item['id']}: {item['title']} ({TOOLS[patch['tool']]})"
-            lines += ["", title, patch["text"]]
-        if item["patches"]:
-            lines.append(f"    source: {item['source']}")
+            wanted.setdefault((patch["tool"], patch["text"]), []).append(item["id"])
+    lines: list[str] = []
+    for (tool, commands), ids in wanted.items():
+        lines += ["", f"--- {', '.join(ids)} ({TOOLS[tool]})", commands]
     return ["", "HOW TO PUT IT RIGHT", *lines] if lines else []

@@ -65,6 +65,7 @@ def test_secret_facts_hold_no_value() -> None:
         "user": "mlflow",
         "database": "mlflow",
         "query_keys": [],
+        "settings": {},
         "has_password": True,
     }
 
