@@ -32,8 +32,8 @@ CHARACTER = 0.62
 """Width of an average character in ems; common sans-serif fonts are narrower."""
 
 NAME_SIZE, NOTE_SIZE = 13, 11
-LEAST_SCALE_SECONDS = 0.5
-"""A plot of milliseconds would make noise look like trouble."""
+LEAST_SCALE_SECONDS = 2.0
+"""A plot of milliseconds would make noise look like trouble; from here on an API call counts as slow."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ COMMANDS = ("kubectl ", "aws ", "ansible-playbook ")
 """Lines to copy stay in one piece."""
 
 MOST_NEEDED = 3
+NOT_KNOWN = "a person, or the rights that are named below"
+"""What the verdict says a question needs that no evidence answers; it tells nobody what to do."""
 
 
 def command_apart(text: str) -> list[str]:
@@ -36,6 +38,6 @@ def needed(unknown: Iterable[Mapping[str, str]]) -> list[str]:
     """Say what would let the cause be seen, the first needs first."""
     wants: dict[str, str] = {}
     for item in unknown:
-        if item["needs"] not in item["what"]:  # otherwise the sentence on the cause says it already
+        if item["needs"] not in item["what"] and item["needs"] != NOT_KNOWN:
             wants.setdefault(item["needs"], item["what"])
-    return [f"to see {what}: {needs}" for needs, what in list(wants.items())[:MOST_NEEDED]]
+    return [f"find out {what}; it takes {needs}" for needs, what in list(wants.items())[:MOST_NEEDED]]

@@ -126,7 +126,9 @@ def blocks(report: Mapping[str, Any]) -> list[Block]:
     since = [cause["since"] for cause in verdict["causes"] if cause["since"]]
     begun = [Line(f"{short_time(min(since))} ({ago(min(since), report['started'])})")] if since else []
     named = bool(verdict["causes"])
-    cause = tuple(Line(text, faint=named and index % 2 == 1) for index, text in enumerate(cause_lines(report)))
+    cause = tuple(
+        Line(text, faint=index % 2 == 1 if named else index > 0) for index, text in enumerate(cause_lines(report))
+    )
     outcome = [Line(text) for text in (report["outcome"], *action_lines(report)) if text] if report["outcome"] else []
     return [
         Block("Cause" if len(verdict["causes"]) < 2 else "Causes", cause),
@@ -186,7 +188,9 @@ def cause_lines(report: Mapping[str, Any]) -> list[str]:
         return ["none; the server answers API calls that use its database"]
     over = verdict.get("recovered")
     if over:
-        return [f"none now; from {short_time(over['from'])} to {short_time(over['to'])} {over['what']}"]
+        begin, end = short_time(over["from"]), short_time(over["to"])
+        first, *more = over["what"].split("; ")
+        return [f"none now; from {begin} to {end.partition(' ')[2]} {first}", *more]
     starting = [item["summary"] for item in report["findings"] if item["id"] == "pods.starting"]
     if starting:
         return [f"none so far: {starting[0]}; look again then"]

@@ -11,7 +11,6 @@ from typing import Any
 
 from ..core.evidence import API, SOURCE_PREFIX, Evidence
 from ..core.findings import (
-    FROM_INGRESS,
     TO_DATABASE,
     TO_DNS,
     TO_IDENTITY,
@@ -79,12 +78,13 @@ def judged(hop: Hop, blamed: Iterable[tuple[Finding, tuple[str, str]]], status: 
 
 def place_of(finding: Finding) -> tuple[str, str]:
     """Return the kind of hop on which a finding acts, and the name of its origin where that matters."""
+    if finding.object.startswith("ingress/"):
+        return "ingress", finding.object
     kinds = {
         TO_DNS: "dns",
         TO_DATABASE: "database",
         TO_OBJECT_STORAGE: "object_storage",
         TO_IDENTITY: "identity",
-        FROM_INGRESS: "ingress",
     }
     if finding.flow in kinds:
         return kinds[finding.flow], ""
@@ -102,10 +102,11 @@ def outside(context: Context, verdict: Verdict) -> list[Hop]:
     """Return the hops from source namespaces and ingresses to the Service."""
     places = dict.fromkeys(item.place for item in context.evidence if item.place.startswith(SOURCE_PREFIX))
     found = [source_hop(context, verdict, place) for place in places]
+    blamed = [cause.finding.object for cause in verdict.causes]
     for item in context.evidence.objects("kubernetes.ingresses", context.target.namespace):
-        if any(backend["name"] == context.target.service for backend in backends(item)):
-            name = f"ingress/{item['metadata']['name']}"
-            found.append(Hop(name, service_name(context), "ingress", UNKNOWN, "its controller was not asked"))
+        name = f"ingress/{item['metadata']['name']}"
+        if name in blamed or any(backend.get("name") == context.target.service for backend in backends(item)):
+            found.append(Hop(name, service_name(context), "ingress", UNKNOWN, "not measured"))
     return found
 
 
@@ -119,7 +120,7 @@ def source_hop(context: Context, verdict: Verdict, place: str) -> Hop:
     ]
     failed = [item for item in seen if result_of(item) != "ok"]
     if name in verdict.impact.sources:
-        said = probed(failed[0].value) if failed else "its calls get no usable answer"
+        said = probed(failed[0].value) if failed else "no usable answer"
         return Hop(name, service_name(context), "source", AFFECTED, one_line(said, SAID))
     if seen and len(failed) < len(seen):
         return Hop(name, service_name(context), "source", WORKS, "calls are answered")
@@ -140,7 +141,7 @@ def service_hop(context: Context) -> Hop:
         if (endpoint.get("conditions") or {}).get("ready") is not False
     ]
     if not ready:
-        return Hop(origin, target, "service", AFFECTED, "it has no ready endpoint")
+        return Hop(origin, target, "service", AFFECTED, "no ready endpoint")
     return Hop(origin, target, "service", WORKS, f"{len(ready)} ready endpoint{'s' if len(ready) > 1 else ''}")
 
 

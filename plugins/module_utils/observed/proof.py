@@ -70,6 +70,8 @@ def probed(value: Mapping[str, Any]) -> str:
         return f"status {status} in {seconds:.2f} s" if status else f"answers in {seconds:.2f} s"
     if result in RESULTS:
         return RESULTS[result].format(seconds=seconds)
+    if value.get("code") and value.get("operation"):
+        return f"{value['code']} on {value['operation']}"
     return one_line(str(value.get("error") or result))
 
 

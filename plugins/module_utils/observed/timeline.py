@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -22,6 +22,7 @@ from ..core.workload import (
     event_start,
     event_time,
     last_end,
+    ready_pods,
     replica_sets,
     server_pods,
     workload,
@@ -36,11 +37,11 @@ TOGETHER = timedelta(minutes=2)
 """What appears this soon after the server was installed with it."""
 
 WITHOUT_TROUBLE = timedelta(hours=24)
-MOST = 14
+MOST = 10
 ROUTINE = re.compile(r"^(?:Backing up|Finished) DB|^DB instance created", re.IGNORECASE)
 """Messages of RDS events that say nothing about trouble."""
 
-LONGEST = 150
+LONGEST = 120
 
 
 @dataclass(frozen=True)
@@ -94,16 +95,14 @@ def everything(context: Context, verdict: Verdict) -> Iterator[Moment]:
 
 
 def signs(verdict: Verdict) -> Iterator[Moment]:
-    """Yield the first sign of each finding, the causes by their sentence."""
+    """Yield the first sign of each finding; of pods their events and endings tell more."""
     causes = {(cause.finding.id, cause.finding.object) for cause in verdict.causes}
     for cause in verdict.causes:
         if cause.since:
-            yield Moment(
-                cause.since, "failure", f"first sign of the cause: {cause.finding.id} ({cause.finding.object})"
-            )
+            yield Moment(cause.since, "failure", f"first sign of {cause.finding.id} ({cause.finding.object})")
     for finding in verdict.findings:
-        named = (finding.id, finding.object) in causes
-        if finding.since and not named and BY_ID[finding.id].role is not Role.NOTE:
+        told = (finding.id, finding.object) in causes or finding.section == "pods"
+        if finding.since and not told and BY_ID[finding.id].role is not Role.NOTE:
             yield Moment(finding.since, "failure", finding.summary)
     if verdict.recovery:
         yield Moment(verdict.recovery.begin, "failure", "the first call failed")
@@ -144,17 +143,22 @@ def warnings(context: Context) -> Iterator[Moment]:
     """Yield Warning events about the server's own objects, those of one reason once."""
     owned = [*replica_sets(context), *server_pods(context)]
     names = {item["metadata"]["name"] for item in owned} | {context.target.deployment, context.target.service}
-    last: dict[tuple[str, str], tuple[str, str, int, str]] = {}
+    over = {pod["metadata"]["name"]: ready_since(pod) for pod in ready_pods(context)}
+    grouped: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for event in context.evidence.objects("kubernetes.events", context.target.namespace):
-        about = event.get("involvedObject") or {}
-        if event.get("type") != "Warning" or about.get("name") not in names:
-            continue
-        name = (str(about.get("name")), str(event.get("reason")))
-        first, latest, count, dummy = last.get(name, (event_start(event), "", 0, ""))
-        series = event.get("series") or {}
-        times = int(series.get("count") or event.get("count") or 1)
-        moment = max(latest, event_time(event))
-        last[name] = (min(first, event_start(event)), moment, count + times, str(event.get("message", "")))
-    for (name_of, reason), (first, latest, count, message) in last.items():
-        often = f" ({count} times, last {latest[11:19]})" if count > 1 else ""
-        yield Moment(first, "event", f"{reason} on {name_of}{often}: {message}")
+        name = str((event.get("involvedObject") or {}).get("name"))
+        if event.get("type") == "Warning" and name in names and event_time(event) > over.get(name, ""):
+            grouped.setdefault((name, str(event.get("reason"))), []).append(event)
+    for (name, reason), events in grouped.items():
+        times = sum(int((event.get("series") or {}).get("count") or event.get("count") or 1) for event in events)
+        last = max(events, key=event_time)
+        often = f" ({times} times, last {event_time(last)[11:19]})" if times > 1 else ""
+        yield Moment(min(map(event_start, events)), "event", f"{reason} on {name}{often}: {last.get('message', '')}")
+
+
+def ready_since(pod: Mapping[str, Any]) -> str:
+    """Return when a pod became ready: what was reported of its start before is no news."""
+    conditions = pod["status"].get("conditions") or []
+    return max(
+        (str(item.get("lastTransitionTime") or "") for item in conditions if item["type"] == "Ready"), default=""
+    )
