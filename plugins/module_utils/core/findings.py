@@ -18,6 +18,7 @@ TO_DATABASE = "server>database"
 TO_OBJECT_STORAGE = "server>object_storage"
 TO_IDENTITY = "server>identity"
 TO_DNS = "server>dns"
+FROM_INGRESS = "ingress>server"
 TO_SERVER = ">server"
 """Flows along which one finding can explain another; a source's flow is ``source:<namespace>>server``."""
 
