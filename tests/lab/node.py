@@ -16,6 +16,9 @@ import yaml
 from tests.lab import build, certificates, controlplane, image, kubeconfig, network, processes, settings
 
 CGROUP = "mlflow-lab"
+CPU_SHARES = 8192
+"""Processor share of all pods together (control groups v1): the usual 1024 is that of one process of the host, so that
+servers would starve, and time-outs be met, wherever a few checks run beside the lab."""
 CNI_NAME = "mlflow-lab"
 LABELS = {
     "topology.kubernetes.io/region": settings.AWS_REGION,
@@ -134,6 +137,9 @@ def start_kubelet() -> None:
     """Start the kubelet, with its pods under a control group of the lab's own."""
     for group in cgroups():
         group.mkdir(exist_ok=True)
+        share = group / "cpu.shares"
+        if share.exists():
+            share.write_text(str(CPU_SHARES), encoding="ascii")
     state = settings.state_dir()
     settings.write_text(state / "kubelet.yml", yaml.safe_dump(_kubelet_config()))
     path = state / "kubeconfigs" / "kubelet"
