@@ -27,6 +27,7 @@ WINDOW = timedelta(minutes=15)
 """Errors older than this belong to another incident unless the container that wrote them ended."""
 
 FULL_DISK_MEMORY = timedelta(minutes=3)
+WRITES_OF_SPACE = 20
 EXCERPT = 120
 SAID = {
     "web_server.driver_missing": "the image lacks the database driver that the backend store URI asks for; ",
@@ -176,14 +177,19 @@ def later_api_success(context: Context, match: Match) -> bool:
 
 
 def later_write(context: Context, match: Match) -> bool:
-    """On a full disk some writes still succeed (field guide D-22): only errors that stopped a while ago are over."""
+    """On a full disk some writes still succeed (field guide D-22): many, or one a while later, say that it is over."""
     writes = [
         at
         for at, method, path, status in accesses(context)
-        if method == "POST" and status == 200 and path.startswith(API_PATHS) and not path.endswith("/search")
+        if method == "POST"
+        and status == 200
+        and at > match.at
+        and path.startswith(API_PATHS)
+        and not path.endswith("/search")
     ]
-    last = max(writes, default="")
-    return bool(match.at) and last > match.at and parse_time(last) - parse_time(match.at) > FULL_DISK_MEMORY
+    if not match.at or not writes:
+        return False
+    return len(writes) >= WRITES_OF_SPACE or parse_time(max(writes)) - parse_time(match.at) > FULL_DISK_MEMORY
 
 
 def host_unimportant(context: Context, match: Match) -> bool:
