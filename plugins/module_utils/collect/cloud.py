@@ -138,7 +138,7 @@ class CloudCollector:
         if identifier:
             jobs += [lambda: self._events(identifier), lambda: self._metrics(identifier)]
         if role_arn:
-            jobs.append(lambda: self._role(role_arn))
+            jobs.append(lambda: self.role(role_arn))
         if bucket:
             jobs.append(lambda: self._bucket(bucket))
         return jobs
@@ -271,7 +271,7 @@ class CloudCollector:
         )
         return [self._items("network_acls", instance["DBInstanceIdentifier"], seen, "NetworkAcls")]
 
-    def _role(self, role_arn: str) -> list[Evidence]:
+    def role(self, role_arn: str) -> list[Evidence]:
         """Read the role; one of the same name in another account is none of the server's."""
         role = role_arn.rpartition("/")[2]
         seen = self.reader.call("iam", "get_role", RoleName=role)

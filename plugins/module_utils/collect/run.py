@@ -127,16 +127,17 @@ class Collection:
         jobs += self._cloud_jobs()
         self.evidence.extend(together(jobs, self.deadline))
         self._discover()
-        if not host_known and self.discovery.target is not None:
-            self._collect_late_database(self.discovery.target)
+        if self.discovery.target is not None:
+            self._collect_late(self.discovery.target, host_known=host_known)
         self._mark("probes")
 
-    def _collect_late_database(self, target: Target) -> None:
-        """Read the RDS instance whose name only the running pod could tell."""
-        if target.db_instance_identifier or target.backend.get("host"):
-            cloud = self._cloud()
-            host = str(target.backend.get("host") or "")
-            self.evidence.extend(cloud.database(target.db_instance_identifier, host))
+    def _collect_late(self, target: Target, *, host_known: bool) -> None:
+        """Read the RDS instance and the role whose names only the running pod could tell."""
+        host = str(target.backend.get("host") or "")
+        if not host_known and (target.db_instance_identifier or host):
+            self.evidence.extend(self._cloud().database(target.db_instance_identifier, host))
+        if target.role_arn and self.evidence.first("aws.role") is None:
+            self.evidence.extend(self._cloud().role(target.role_arn))
 
     def _source_jobs(self, target: Target, runner: ProbeRunner) -> list[Job]:
         """Ask for the source pods now; what they measure is read while the rest is collected."""

@@ -20,6 +20,7 @@ RDS_HOST = re.compile(
     r"\.(?P<region>[a-z0-9-]+)\.rds\.amazonaws\.com$"
 )
 """Endpoints of an instance, of an Aurora cluster's writer, readers or chosen members, and of an RDS Proxy."""
+SESSION = re.compile(r"^arn:(?P<partition>[\w-]+):sts::(?P<account>\d+):assumed-role/(?P<role>[^/]+)/")
 AWS_HOST = re.compile(r"\.amazonaws\.com(\.cn)?$")
 SERVERLESS = frozenset({"sqlite", "file"})
 """Backend stores without a database server."""
@@ -137,15 +138,29 @@ def find_endpoint(command: ServerCommand, found: dict[str, str]) -> str:
 
 
 def find_role(service_account: str, evidence: EvidenceSet, settings: Settings, found: dict[str, str]) -> str:
-    """Return the role of the service account's annotation; Terraform's only when the account could not be read."""
+    """Return the role of the service account's annotation, or the one that EKS Pod Identity gives the running pod.
+
+    Terraform's counts only when the account could not be read.
+    """
     accounts = {item["metadata"]["name"]: item for item in evidence.objects("kubernetes.serviceaccounts")}
     if service_account in accounts:
         annotations = accounts[service_account]["metadata"].get("annotations") or {}
-        arn = annotations.get("eks.amazonaws.com/role-arn", "")
+        arn = str(annotations.get("eks.amazonaws.com/role-arn", ""))
         found["role_arn"] = f"annotation of serviceaccount/{service_account}" if arn else ""
-        return str(arn)
+        given = "" if arn else pod_identity_role(evidence)
+        if given:
+            found["role_arn"] = "caller identity of the running pod (EKS Pod Identity)"
+        return arn or given
     arn, found["role_arn"] = output_of(settings, "role_arn")
     return arn
+
+
+def pod_identity_role(evidence: EvidenceSet) -> str:
+    """Return the role behind the session that a pod has from EKS Pod Identity, whose associations only EKS knows."""
+    if not (evidence.value("probe.identity", default={}) or {}).get("pod_identity"):
+        return ""
+    match = SESSION.match(str((evidence.value("probe.sts", default={}) or {}).get("arn", "")))
+    return f"arn:{match['partition']}:iam::{match['account']}:role/{match['role']}" if match else ""
 
 
 def find_instance(backend: Mapping[str, Any], settings: Settings, found: dict[str, str]) -> str:

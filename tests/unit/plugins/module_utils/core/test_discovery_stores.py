@@ -175,3 +175,15 @@ def test_terraform_contradicts_nobody() -> None:
     found = target(listed("deployments", workload(container)), account, outputs=OUTPUTS, db_instance_identifier="named")
     assert (found.backend["host"], found.bucket, found.region) == (INSTANCE_HOST, "runs", "us-west-2")
     assert (found.role_arn, found.db_instance_identifier) == ("", "named")
+
+
+def test_the_role_of_eks_pod_identity_is_the_running_pods_own() -> None:
+    account = listed("serviceaccounts", {"metadata": {"name": "default"}})
+    given = Evidence("probe.identity", "pod", "", AT, State.OK, {"result": "ok", "pod_identity": True})
+    arn = "arn:aws:sts::123456789012:assumed-role/tracking/eks-cluster-mlflow"
+    caller = Evidence("probe.sts", "pod", "", AT, State.OK, {"result": "ok", "arn": arn})
+    found = target(listed("deployments", workload(server())), account, given, caller)
+    assert found.role_arn == "arn:aws:iam::123456789012:role/tracking"
+    assert "Pod Identity" in found.found["role_arn"]
+    node = Evidence("probe.identity", "pod", "", AT, State.OK, {"result": "ok", "pod_identity": False})
+    assert target(listed("deployments", workload(server())), account, node, caller).role_arn == ""
