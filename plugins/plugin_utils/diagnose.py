@@ -101,10 +101,15 @@ class Diagnosis:
     report: dict[str, Any]
 
 
-def diagnose(settings: Settings) -> Diagnosis:
-    """Collect, judge and plan for one server; nothing is written to it."""
+def diagnose(settings: Settings, *, cloud_logs: bool = False) -> Diagnosis:
+    """Collect, judge and plan for one server; nothing is written to it.
+
+    Args:
+        settings: where and what to look at.
+        cloud_logs: read CloudWatch Logs too.
+    """
     started, began = utc_now(), time.monotonic()
-    collected = collect(settings, utc_now)
+    collected = collect(settings, utc_now, cloud_logs=cloud_logs)
     now = datetime.now(UTC)
     server = server_document(collected.target, collected.evidence, settings.namespace, collected.cluster)
     history = History(server_folder(settings.report_dir, server))

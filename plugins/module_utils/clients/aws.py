@@ -51,6 +51,7 @@ ABSENT = frozenset(
         "NoSuchBucketPolicy",
         "NoSuchEntity",
         "NoSuchPublicAccessBlockConfiguration",
+        "ResourceNotFoundException",
         "ServerSideEncryptionConfigurationNotFoundError",
     }
 )

@@ -103,14 +103,17 @@ class ClusterCollector:
         jobs += [partial(self._source_policies, name) for name in self.sources]
         return together(jobs, self.reader.deadline)
 
-    def secrets(self, names: Iterable[str], public: str) -> list[Evidence]:
+    def secrets(self, names: Iterable[str], public: str, others: Iterable[str] = ()) -> list[Evidence]:
         """Read Secrets by name; their values stay in ``secret_values``.
 
         Args:
             names: the Secrets that the server uses.
             public: text of everything that is no secret.
+            others: further Secrets of its pods: no evidence, but their values may stand in logs.
         """
-        return together([partial(self._secret, name, public) for name in names], self.reader.deadline)
+        jobs: list[Job] = [partial(self._secret, name, public) for name in names]
+        jobs += [partial(self._learn, name, public) for name in sorted(set(others) - set(names))]
+        return together(jobs, self.reader.deadline)
 
     def ingresses(self, found: list[dict[str, Any]]) -> list[Evidence]:
         """Read what the namespace's ingresses name: the cluster's classes, and their certificates.
@@ -211,6 +214,10 @@ class ClusterCollector:
         path = f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"
         seen = self.reader.list(path, "networkpolicies", namespace)
         return [self._note("networkpolicies", namespace, listed(seen, partial(slim, "networkpolicies")))]
+
+    def _learn(self, name: str, public: str) -> list[Evidence]:
+        self._secret(name, public)
+        return []
 
     def _secret(self, name: str, public: str) -> list[Evidence]:
         path = f"/api/v1/namespaces/{self.namespace}/secrets/{name}"

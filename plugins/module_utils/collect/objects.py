@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core.evidence import EvidenceSet
+from ..core.secret_forms import SHORTEST_SECRET, parts_of
 from ..core.server_command import driver_settings, split_database_uri
 
 PROBE_LABEL = "mlflow-runbook.mlops/probe"
@@ -40,13 +41,15 @@ PUBLIC_KEY = re.compile(
     r"(?:user(?:name)?|host(?:name)?|port|name|dbname|database|engine|region|scheme|sslmode)$",
     re.IGNORECASE,
 )
-SECRET_NAME = re.compile(
+KEY_NAME = re.compile(
     r"pass(?:word|wd|phrase)?$|pwd$|secret|token|credential|private|(?:api|access|secret|kek)[-_]?key$|salt$",
     re.IGNORECASE,
 )
+"""Keys of a Secret whose value is a secret even where it stands in plain objects too."""
+
+SHORTEST_SEGMENT = 8
 URI_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s:/@]*:(?P<password>\S+)@", re.IGNORECASE)
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----(?P<body>[^-]+)-----END CERTIFICATE-----")
-SHORTEST_SECRET = 4
 
 
 def last_changed(obj: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -171,17 +174,40 @@ def secret_values(secret: Mapping[str, Any], public: str) -> set[str]:
     values: set[str] = set()
     for key, encoded in (secret.get("data") or {}).items():
         value = decoded(encoded).strip()
-        values |= uri_passwords(value)
+        passwords = uri_passwords(value) | ({value} if KEY_NAME.search(key) else set())
+        values |= passwords | parts_of(value)
+        values |= {piece for password in passwords for piece in segments(password) if piece not in public}
         if "://" in value:
             parts = split_database_uri(value)
             plain |= {str(parts["user"]), str(parts["host"]), str(parts["database"])}
-        if SECRET_NAME.search(key):
-            values.add(value)
-        elif PUBLIC_KEY.match(key) or value in public:
+        if not KEY_NAME.search(key) and (PUBLIC_KEY.match(key) or value in public):
             plain.add(value)
         else:
             values.add(value)
     return {value for value in values - plain if len(value) >= SHORTEST_SECRET}
+
+
+def segments(value: str) -> list[str]:
+    """Return the pieces of a password that an address takes apart when it stands there unescaped."""
+    if "://" in value or len(value.split()) > 1:
+        return []
+    pieces = RESERVED.split(value)
+    return [piece for piece in pieces if len(piece) >= SHORTEST_SEGMENT] if len(pieces) > 1 else []
+
+
+def secret_names(workload: Mapping[str, Any]) -> set[str]:
+    """Return every Secret that a pod template names: in any container, as a volume or to pull its images."""
+    spec = workload["spec"]["template"]["spec"]
+    found = {row.get("name") for row in spec.get("imagePullSecrets") or []}
+    for container in [*spec["containers"], *(spec.get("initContainers") or [])]:
+        found |= {(row.get("secretRef") or {}).get("name") for row in container.get("envFrom") or []}
+        for row in container.get("env") or []:
+            found.add(((row.get("valueFrom") or {}).get("secretKeyRef") or {}).get("name"))
+    for volume in spec.get("volumes") or []:
+        found.add((volume.get("secret") or {}).get("secretName"))
+        sources = (volume.get("projected") or {}).get("sources") or []
+        found |= {(source.get("secret") or {}).get("name") for source in sources}
+    return {name for name in found if name}
 
 
 def public_text(evidence: EvidenceSet) -> str:
@@ -199,12 +225,13 @@ def uri_passwords(text: str) -> set[str]:
 def template_secrets(workload: Mapping[str, Any]) -> set[str]:
     """Return the secrets that stand in a pod template itself: passwords in addresses, values of secret variables."""
     found: set[str] = set()
-    for container in workload["spec"]["template"]["spec"]["containers"]:
+    spec = workload["spec"]["template"]["spec"]
+    for container in [*spec["containers"], *(spec.get("initContainers") or [])]:
         texts = [*(container.get("command") or []), *(container.get("args") or [])]
         for item in container.get("env") or []:
             value = str(item.get("value", ""))
             texts.append(value)
-            if SECRET_NAME.search(item["name"]) and not value.startswith(("/", "$", "http")):
+            if KEY_NAME.search(item["name"]) and not value.startswith(("/", "$", "http")):
                 found.add(value)
         for text in texts:
             found |= uri_passwords(str(text))

@@ -20,10 +20,10 @@ from ..core.discovery_service import services_named
 from ..core.evidence import API, DEBUG_COPY, POD, EvidenceSet, source_place
 from ..core.redaction import Redactor
 from ..core.settings import Settings
-from . import logs, pod_specs, probe_spec
+from . import cloud_logs, logs, pod_specs, probe_spec
 from .cloud import CloudCollector
 from .cluster import ClusterCollector
-from .objects import public_text, template_secrets
+from .objects import public_text, secret_names, template_secrets
 from .probe_pods import ProbeRunner, probe_name
 from .threads import Clock, Job, Notebook, together
 
@@ -58,21 +58,23 @@ class Collected:
         return self.discovery.target
 
 
-def collect(settings: Settings, clock: Clock) -> Collected:
+def collect(settings: Settings, clock: Clock, *, cloud_logs: bool = False) -> Collected:
     """Read everything about one server, and remove every pod that was made for it.
 
     Args:
         settings: where and what to look at.
         clock: returns the UTC time as ISO 8601 with ``Z``.
+        cloud_logs: read CloudWatch Logs too, which no rule needs but a person may.
     """
-    return Collection(settings, clock).run()
+    return Collection(settings, clock, cloud_logs=cloud_logs).run()
 
 
 class Collection:
     """The state of one collection while it runs."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, *, cloud_logs: bool = False) -> None:
         self.settings = settings
+        self.cloud_logs = cloud_logs
         self.notebook = Notebook(clock)
         self.deadline = Deadline(settings.timeout_seconds)
         self.evidence = EvidenceSet()
@@ -115,9 +117,10 @@ class Collection:
         self, target: Target, reader: ClusterReader, cluster: ClusterCollector, runner: ProbeRunner
     ) -> None:
         jobs: list[Job] = self._source_jobs(target, runner)
-        self.evidence.extend(cluster.secrets(target.secrets, public_text(self.evidence)))
+        workload = pod_specs.workload_of(self.evidence, target)
+        self.evidence.extend(cluster.secrets(target.secrets, public_text(self.evidence), secret_names(workload)))
         self.evidence.extend(cluster.ingresses(self.evidence.objects("kubernetes.ingresses", target.namespace)))
-        self.secrets |= cluster.secret_values | template_secrets(pod_specs.workload_of(self.evidence, target))
+        self.secrets |= cluster.secret_values | template_secrets(workload)
         self._discover()
         target = self.discovery.target or target
         pods = pod_specs.server_pods(self.evidence, target)
@@ -270,7 +273,11 @@ class Collection:
         host = str(target.backend.get("host") or "") if target else ""
         bucket = target.bucket if target else self.settings.artifact_bucket
         bucket = "" if target and target.artifact_endpoint else bucket
-        return self._cloud().jobs(identifier, host, target.role_arn if target else "", bucket)
+        jobs = self._cloud().jobs(identifier, host, target.role_arn if target else "", bucket)
+        if self.cloud_logs and self._cloud_reader is not None:
+            pods = pod_specs.server_pods(self.evidence, target) if target else []
+            jobs += cloud_logs.jobs(self._cloud_reader, self.notebook, identifier, self.cluster, pods)
+        return jobs
 
     def _pods_allowed(self) -> str:
         """Return why no pod may be made or entered; empty when it may."""

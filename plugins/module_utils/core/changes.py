@@ -47,8 +47,13 @@ class Change:
         return asdict(self)
 
 
-def recent_changes(context: Context) -> list[Change]:
-    """Return what changed in the last day, newest first."""
+def recent_changes(context: Context, most: int = MOST) -> list[Change]:
+    """Return what changed in the last day, newest first.
+
+    Args:
+        context: the server and its evidence.
+        most: how many changes a reader wants to see.
+    """
     found = {
         *template_changes(context),
         *object_changes(context),
@@ -60,7 +65,7 @@ def recent_changes(context: Context) -> list[Change]:
         ),
     }
     recent = [change for change in found if change.at and context.now - parse_time(change.at) <= DAY]
-    return sorted(recent, key=lambda change: (change.at, change.object, change.what), reverse=True)[:MOST]
+    return sorted(recent, key=lambda change: (change.at, change.object, change.what), reverse=True)[:most]
 
 
 def template_changes(context: Context) -> Iterator[Change]:

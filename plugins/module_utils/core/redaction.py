@@ -7,49 +7,94 @@ from __future__ import annotations
 
 import base64
 import re
-import urllib.parse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-MASK = "********"
-SHORTEST_SECRET = 4
-SECRET_NAME = re.compile(r"(?:password|passwd|_pwd|passphrase|secret_access_key|secret_key|_token)$", re.IGNORECASE)
+from .secret_forms import SECRET_NAME, SHORTEST_SECRET, spellings
 
-PATTERNS = (
-    (
+MASK = "********"
+NAMES = (
+    r"(?:password|passwd|_pwd|_pass|passphrase|secret_access_key|secret_key|_token|_secret|client[-_]?secret"
+    r"|(?:api|access|private)[-_]?key)"
+)
+ASSIGNMENT = re.compile(
+    rf"(?P<head>\b[\w.-]*{NAMES}\b\\?[\"']?[ \t]*[=:][ \t]*\\?[\"']?)(?![*<$({{\[])(?P<value>[^\s\"'\\,;&]{{3,}})",
+    re.IGNORECASE,
+)
+"""``name=value``, ``name: value`` and the same in JSON, also in JSON within JSON."""
+
+PATTERNS: Mapping[str, tuple[re.Pattern[str], str]] = {
+    "a password in a URI": (
         # Up to the last @ of the word: an unescaped password may contain one.
-        re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s:/@\"']*:)[^\s\"']+(?P<tail>@)", re.IGNORECASE),
+        re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s:/@\"'<>]*:)[^\s\"'<>]+(?P<tail>@)", re.IGNORECASE),
         rf"\g<head>{MASK}\g<tail>",
     ),
-    (
+    "a password in an encoded URI": (
+        re.compile(r"(?P<head>%3A%2F%2F[^\s%&]*%3A)[^\s\"'&]+?(?P<tail>%40)", re.IGNORECASE),
+        rf"\g<head>{MASK}\g<tail>",
+    ),
+    "a part of a password": (
         # A driver takes the end of such a password for a part of the host name.
-        re.compile(r"(?P<head>(?:translate host name|resolve host) [\"'])[^\s\"']*(?P<tail>@)"),
+        re.compile(r"(?P<head>(?:translate host name|resolve host) \\?[\"'])[^\s\"']*(?P<tail>@)"),
         rf"\g<head>{MASK}\g<tail>",
     ),
-    (re.compile(r"\b(?P<head>(?:AKIA|ASIA))[A-Z0-9]{12,}\b"), rf"\g<head>{MASK}"),
-    (re.compile(r"(?P<head>\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{8,}"), rf"\g<head>{MASK}"),
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"), MASK),
-    (re.compile(r"(?P<head>X-Amz-(?:Signature|Security-Token|Credential)=)[^&\s\"']+"), rf"\g<head>{MASK}"),
-    (
+    "an AWS access key": (re.compile(r"\b(?P<head>(?:AKIA|ASIA))[A-Z0-9]{12,}\b"), rf"\g<head>{MASK}"),
+    "an authorization header": (
+        re.compile(r"(?P<head>\b(?:Bearer|Basic)\s+)(?!authenticat|authoriz)[A-Za-z0-9._~+/=-]{8,}"),
+        rf"\g<head>{MASK}",
+    ),
+    "a JSON web token": (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"), MASK),
+    "a signed URL": (
+        re.compile(r"(?P<head>X-Amz-(?:Signature|Security-Token|Credential)=)(?!\*)[^&\s\"']+"),
+        rf"\g<head>{MASK}",
+    ),
+    "a private key": (
+        re.compile(r"(?P<head>-----BEGIN [A-Z ]*PRIVATE KEY-----)(?!\*).*?(?=-----END|\Z)", re.DOTALL),
+        rf"\g<head>{MASK}",
+    ),
+    "a password in SQL": (
+        re.compile(r"(?P<head>\b(?:(?i:PASSWORD)|IDENTIFIED BY)\s+\\?')(?!\*)[^'\\]+"),
+        rf"\g<head>{MASK}",
+    ),
+    "a password's verifier": (re.compile(r"(?P<head>SCRAM-SHA-256\$)[\w+/=:$]+"), rf"\g<head>{MASK}"),
+    "a token of a service": (
+        # GitHub, GitLab, Slack, Google, Hugging Face, Databricks and model providers: as their documentation describes.
         re.compile(
-            r"(?P<head>\b\w*(?:password|passwd|_pwd|passphrase|secret_access_key|secret_key|_token)\b"
-            r"[\"']?\s*[=:]\s*[\"']?)(?!\*)[^\s\"',;&]{3,}",
-            re.IGNORECASE,
+            r"\b(?P<head>gh[pousr]_|github_pat_|glpat-|xox[abprs]-|AIza|hf_|dapi|sk-(?:ant-|proj-)?)"
+            r"(?=[\w-]*\d)[\w-]{20,}"
         ),
         rf"\g<head>{MASK}",
     ),
-)
+}
+"""Secrets that are recognised by their form: what each is called, its pattern and what takes its place."""
+
+ENCODED = re.compile(r"[A-Za-z0-9+/_-]{24,}={0,2}")
+HEXADECIMAL = re.compile(r"[0-9a-f]+")
 
 
-def spellings(secret: str) -> set[str]:
-    """Return the forms in which one secret value may turn up in text."""
-    raw = secret.encode()
-    return {
-        secret,
-        urllib.parse.quote(secret, safe=""),
-        urllib.parse.quote_plus(secret),
-        base64.b64encode(raw).decode(),
-    }
+def decoded(run: str) -> str:
+    """Return the text that a run of base64 characters holds; empty when it holds none."""
+    if HEXADECIMAL.fullmatch(run):
+        return ""
+    plain = run.rstrip("=").replace("-", "+").replace("_", "/")
+    plain = plain[: len(plain) - 1] if len(plain) % 4 == 1 else plain
+    try:
+        text = base64.b64decode(plain + "=" * (-len(plain) % 4)).decode("utf-8")
+    except ValueError:
+        return ""
+    return text if text.replace("\n", " ").isprintable() else ""
+
+
+def by_pattern(text: str) -> str:
+    """Return ``text`` without anything that looks like a secret."""
+    for pattern, replacement in PATTERNS.values():
+        text = pattern.sub(replacement, text)
+    return ASSIGNMENT.sub(rf"\g<head>{MASK}", text)
+
+
+def mask_encoded(match: re.Match[str]) -> str:
+    inside = decoded(match[0])
+    return MASK if inside and by_pattern(inside) != inside else match[0]
 
 
 class Redactor:
@@ -72,24 +117,53 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Return ``text`` without any known or recognisable secret."""
-        for value in self._longest_first:
-            text = text.replace(value, MASK)
-        for pattern, replacement in PATTERNS:
-            text = pattern.sub(replacement, text)
-        return text
+        return self._clean(text, self._longest_first)
 
     def data(self, value: Any) -> Any:
         """Return a copy of JSON data with every string redacted."""
+        whole = "\0".join(texts(value))
+        return self._walk(value, [form for form in self._longest_first if form in whole])
+
+    def _walk(self, value: Any, present: list[str]) -> Any:
         if isinstance(value, str):
-            return self.text(value)
+            return self._clean(value, present)
         if isinstance(value, dict):
-            return {key: MASK if self._tells(value, key) else self.data(item) for key, item in value.items()}
+            return {
+                self._clean(key, present) if present else key: (
+                    MASK if self._tells(value, key) else self._walk(item, present)
+                )
+                for key, item in value.items()
+            }
         if isinstance(value, (list, tuple)):
-            return [self.data(item) for item in value]
+            return [self._walk(item, present) for item in value]
         return value
 
-    def _tells(self, data: Mapping[str, Any], key: str) -> bool:
+    @staticmethod
+    def _clean(text: str, forms: Iterable[str]) -> str:
+        for form in forms:
+            text = text.replace(form, MASK)
+        if len(text) < SHORTEST_SECRET:
+            return text
+        return ENCODED.sub(mask_encoded, by_pattern(text))
+
+    @staticmethod
+    def _tells(data: Mapping[str, Any], key: str) -> bool:
         """Tell whether an entry, or an environment variable, is a secret by its name; a reference to one is none."""
         name = data.get("name") if key == "value" else key
         text = data[key]
-        return isinstance(text, str) and "$" not in text and bool(text and SECRET_NAME.search(str(name)))
+        if not isinstance(text, str) or not text or "$" in text or text.startswith(("/", "http")):
+            return False
+        return bool(SECRET_NAME.search(str(name)))
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Yield every text of nested data, names included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield str(key)
+            yield from texts(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from texts(item)

@@ -65,6 +65,7 @@ class Settings:
     allowed_steps: tuple[str, ...] = ()
     approved_plan: str = ""
     report_dir: str = ""
+    bundle: str = ""
     fail_on: str = "none"
     settle_seconds: int = 10
     verify_seconds: int = 180
