@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core.discovery import Target
 from ..core.discovery_service import matches
-from ..core.evidence import EvidenceSet
+from ..core.evidence import EvidenceSet, State
 from ..core.quantity import byte_count
 from .objects import PROBE_LABEL, TRACKING_URI
 
@@ -114,7 +114,7 @@ def enterable(
 
 
 def changed_since(pods: Iterable[Object], target: Target, evidence: EvidenceSet) -> str:
-    """Say which Secret, ConfigMap or ServiceAccount of the server changed after a container started; empty if none."""
+    """Say which Secret, ConfigMap or ServiceAccount changed, or may have, after a container started; empty if none."""
     known = list(pods)
     started = [container_state(pod, target.container).get("running", {}).get("startedAt", "") for pod in known]
     oldest = min((moment for moment in started if moment), default="")
@@ -131,6 +131,9 @@ def changed_since(pods: Iterable[Object], target: Target, evidence: EvidenceSet)
             ]
             if oldest and metadata["name"] in names and max(changes) > oldest:
                 return f"{kind}/{metadata['name']} changed after the server started"
+    hidden = [item for item in evidence.all("kubernetes.secrets") if item.state is State.FORBIDDEN]
+    if target.secrets and hidden:
+        return f"secret/{target.secrets[0]} may have changed after the server started: {hidden[0].detail}"
     return another_role(known, target, evidence)
 
 

@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..core.evidence import API, CLOUD, DEBUG_COPY, POD, Evidence
-from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, keys
+from ..core.evidence import API, CLOUD, DEBUG_COPY, POD, Evidence, State
+from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, Unknown, keys
 from ..core.workload import ready_pods, result_of
 from .database_facts import database_object, facts_of, logins, origin, place
 
@@ -85,8 +85,20 @@ def login(context: Context, result: SectionResult) -> None:
         )
     )
     identifier = refused[0][1]
-    if identifier != "database.login_denied":
+    if identifier == "database.password_wrong" and not configured_now(context):
+        what = f"whether {origin(context)} holds another password than the pods were started with"
+        result.unknown.append(
+            Unknown(what, "it may not be read, and no new pod tried it", "get secrets, or create pods")
+        )
+    elif identifier != "database.login_denied":
         result.findings.append(cause_of(context, identifier, items, text))
+
+
+def configured_now(context: Context) -> bool:
+    """Tell whether we know what is configured now, and not only what pods were started with."""
+    hidden = any(item.state is State.FORBIDDEN for item in context.evidence.all("kubernetes.secrets", API))
+    tried = [item for item in context.evidence.all("probe.login", DEBUG_COPY) if item.seen]
+    return not hidden or not context.target.backend.get("secret") or bool(tried)
 
 
 def reason_of(item: Evidence) -> str:

@@ -16,7 +16,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.collect.objec
     slim_source_pod,
 )
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.discovery import Target
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import EvidenceSet
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import Evidence, EvidenceSet, State
 
 from .conftest import IMAGE, client_pod, listing, metrics, secret, server_pod, workload
 
@@ -216,3 +216,10 @@ def test_pods_of_others_with_the_same_labels(target: Target) -> None:
     )
     assert [pod["metadata"]["name"] for pod in pod_specs.server_pods(evidence, target)] == ["mlflow-1"]
     assert pod_specs.foreign_endpoints(evidence, target) == [("10.91.0.77", 5000)]
+
+
+def test_a_secret_that_may_not_be_read_may_have_changed(target: Target) -> None:
+    hidden = Evidence("kubernetes.secrets", "api", "mlflow", "", State.FORBIDDEN, None, "get secrets")
+    evidence = EvidenceSet([hidden, listing("deployments", workload())])
+    found = pod_specs.changed_since([with_role(server_pod(), target.role_arn)], target, evidence)
+    assert found == "secret/mlflow-db may have changed after the server started: get secrets"

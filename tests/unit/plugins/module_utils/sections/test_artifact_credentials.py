@@ -72,3 +72,25 @@ def test_a_token_that_is_not_mounted(context: MakeContext) -> None:
     assert causes(made)["artifact_store.token_missing"] == "deployment/mlflow"
     made = context(probe("identity", "", place="pod", token_file=True, **identity), gone, bucket=BUCKET)
     assert "artifact_store.token_missing" not in causes(made)
+
+
+def cut_off(**port: Any) -> list[Any]:
+    return [
+        probe("s3_list", BUCKET, "timeout", "pod", error="no answer"),
+        probe("tcp", "s3.us-west-2.amazonaws.com:443", place="pod", **port),
+    ]
+
+
+def test_a_call_that_was_left_behind_is_no_route_that_is_closed(context: MakeContext) -> None:
+    result = artifact_store.analyze(context(*cut_off(), bucket=BUCKET))
+    assert "artifact_store.unreachable" not in {item.id for item in result.findings}
+    assert any("S3 and STS answer" in item.what for item in result.unknown)
+
+
+def test_a_time_out_of_the_library_counts_where_the_pod_is_quick(context: MakeContext) -> None:
+    late = probe("s3_list", BUCKET, "timeout", "pod", error="Read timeout", code="ReadTimeoutError")
+    port = probe("tcp", "s3.us-west-2.amazonaws.com:443", place="pod")
+    quick = probe("login", "db.example.com:5432", place="pod", seconds=0.02)
+    assert "artifact_store.unreachable" in causes(context(late, port, quick, bucket=BUCKET))
+    busy = probe("login", "db.example.com:5432", place="pod", seconds=0.9)
+    assert "artifact_store.unreachable" not in causes(context(late, port, busy, bucket=BUCKET))

@@ -101,3 +101,14 @@ def test_a_proxy_is_said_to_hide_its_instance(context: MakeContext) -> None:
     host = "runs.proxy-abc.us-west-2.rds.amazonaws.com"
     unknown = database.analyze(context(backend={**USER, "host": host})).unknown
     assert any("RDS Proxy" in item.what for item in unknown)
+
+
+def test_whose_password_is_wrong_is_not_known_without_the_secret(context: MakeContext) -> None:
+    text = 'FATAL: password authentication failed for user "mlflow"'
+    hidden = Evidence("kubernetes.secrets", API, "ml", AT, State.FORBIDDEN, None, "get secrets in namespace ml")
+    refused = probe("login", "db.example.com:5432", "denied", "pod", error=text)
+    result = database.analyze(context(hidden, refused, backend=USER))
+    assert {item.id for item in result.findings} == {"database.login_denied"}
+    assert any("started with" in item.what for item in result.unknown)
+    tried = probe("login", "db.example.com:5432", "denied", "debug_copy", error=text)
+    assert "database.password_wrong" in ids(context(hidden, refused, tried, backend=USER))
