@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class Recorded:
         return Context(self.target, self.evidence, self.now)
 
 
+@cache
 def judged(name: str) -> Recorded:
     """Judge a record of ``tests/evidence``."""
     record = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))

@@ -64,6 +64,7 @@ def handed_over(diagnosis: Diagnosis) -> dict[str, Any]:
     return {
         "changed": False,
         "run": str(run.folder),
+        "server": name_of_server(report["server"]),
         "report_digest": digest,
         "status": report["verdict"]["status"],
         "causes": [cause["id"] for cause in report["verdict"]["causes"]],
@@ -71,6 +72,13 @@ def handed_over(diagnosis: Diagnosis) -> dict[str, Any]:
         "steps": [step["step"] for step in report["plan"]["steps"]],
         "outcome": report["outcome"],
     }
+
+
+def name_of_server(server: Mapping[str, Any]) -> str:
+    """Name a server so that two hosts with the same name are one server; empty when none was found."""
+    if not server.get("uid"):
+        return ""
+    return f"{server['namespace']}/{server['name']} {server['cluster_uid']} {server['uid']}"
 
 
 def verify(settings: Settings, before: Mapping[str, Any], actions: list[dict[str, Any]]) -> Diagnosis:

@@ -59,7 +59,8 @@ class ActionModule(ActionBase):
         finally:
             for folder in arguments["also_remove"] + ([] if arguments["keep"] else [arguments["run"]]):
                 Run(folder).remove()
-        display.display("\n" + text(report) + (f"Report: {path}\n" if path else ""))
+        brief = len(variables.get("ansible_play_hosts_all") or []) > 1
+        display.display("\n" + text(report, brief=brief) + (f"Report: {path}\n" if path else ""))
         host = variables.get("inventory_hostname", "localhost")
         verdict = report["verdict"]
         summary = {

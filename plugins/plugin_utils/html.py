@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.content import Content, content
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.fleet import fleet_content
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.html_pictures import flow_picture, latency_picture
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -60,3 +61,8 @@ def of_report(says: Content) -> dict[str, Any]:
         "latency": latency_picture(latency.entries) if latency else None,
         "open": OPEN,
     }
+
+
+def fleet_page(document: Mapping[str, Any]) -> str:
+    """Render the page on all servers of a run; it says what the text says."""
+    return render("fleet.html.j2", says=fleet_content(document))

@@ -224,6 +224,7 @@ def before_and_after(report: Mapping[str, Any]) -> list[Entry]:
     before, verdict = report.get("before"), report["verdict"]
     if not before:
         return []
+    earlier = before["verdict"]
 
     def slowest(rows: Sequence[Mapping[str, Any]]) -> str:
         said = [row["said"] for row in rows if row["layer"] == "database call"]
@@ -234,9 +235,9 @@ def before_and_after(report: Mapping[str, Any]) -> list[Entry]:
 
     rows = [
         ("time", short_time(before["started"]), short_time(report["started"])),
-        ("status", before["status"], verdict["status"]),
-        *((name, WORDS[before["impact"][name]], WORDS[verdict["impact"][name]]) for name in CAPABILITIES),
-        ("cause", named(before["causes"]), named(verdict["causes"])),
+        ("status", earlier["status"], verdict["status"]),
+        *((name, WORDS[earlier["impact"][name]], WORDS[verdict["impact"][name]]) for name in CAPABILITIES),
+        ("cause", named(earlier["causes"]), named(verdict["causes"])),
         ("database call", slowest(before.get("latency") or []), slowest(report.get("latency") or [])),
     ]
     return [Entry(name, f"{old} → {new}", {"before": old, "after": new}) for name, old, new in rows]

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .commands import COMMANDS
-from .content import HEADLINES, cause_lines, content, impact_lines, short_time
+from .content import HEADLINES, Section, cause_lines, content, impact_lines, short_time
 from .discovery import Target
 from .evidence import API, EvidenceSet
+from .fleet import fleet_content
 from .guards import Policy, refusals
 from .plan import Plan
 from .verdict import Verdict, name_of
@@ -106,25 +107,37 @@ def build(
 
 def before(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a report on a repaired server keeps of the diagnosis that the repair was made from."""
-    verdict = report["verdict"]
-    return {
-        "started": report["started"],
-        "status": verdict["status"],
-        "impact": verdict["impact"],
-        "causes": [{name: cause[name] for name in ("id", "object", "summary")} for cause in verdict["causes"]],
-        "latency": report.get("latency") or [],
-    }
+    return {"started": report["started"], "verdict": report["verdict"], "latency": report.get("latency") or []}
 
 
-def text(report: Mapping[str, Any]) -> str:
-    """Write the report as text: cause, impact, since, do now, do not; then the reasons."""
+def text(report: Mapping[str, Any], *, brief: bool = False) -> str:
+    """Write the report as text: cause, impact, since, do now, do not; then the reasons.
+
+    Args:
+        report: the JSON document.
+        brief: leave the reasons out, as where many servers are shown.
+    """
     says = content(report)
     lines = [f"MLflow {says.name} {says.headline}   {says.subtitle}", ""]
     for item in says.blocks:
         lines += block(item.label.upper(), [line.text for line in item.lines])
-    for section in says.sections:
+    if brief:
+        return "\n".join([*lines, ""])
+    return "\n".join([*lines, *section_lines(says.sections), "", says.footer, ""])
+
+
+def section_lines(sections: Iterable[Section]) -> list[str]:
+    """Set sections as lists under their titles."""
+    lines: list[str] = []
+    for section in sections:
         lines += ["", section.title, *(line for entry in section.entries for line in bullet(str(entry)))]
-    return "\n".join([*lines, "", says.footer, ""])
+    return lines
+
+
+def fleet_text(document: Mapping[str, Any]) -> str:
+    """Write what a run found on all its servers (``core.fleet.fleet``)."""
+    says = fleet_content(document)
+    return "\n".join([f"MLflow: {says.headline}   {says.subtitle}", *section_lines(says.sections), ""])
 
 
 def block(label: str, lines: Iterable[str]) -> list[str]:

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.content import content
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import before, text
-from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.html import TEMPLATES, page
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.fleet import Server, fleet, fleet_content
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import before, fleet_text, text
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.html import TEMPLATES, fleet_page, page
 
 from tests.recorded import report_on
 
@@ -126,6 +127,23 @@ def test_text_and_page_say_the_same(name: str) -> None:
     wanted += [line.text for block in says.blocks for line in block.lines]
     wanted += [section.title for section in says.sections]
     wanted += [part for section in says.sections for entry in section.entries for part in (entry.head, entry.rest)]
+    assert [part for part in wanted if squeezed(part) not in written] == []
+    assert [part for part in wanted if squeezed(part) not in shown] == []
+
+
+def test_text_and_page_of_a_fleet_say_the_same() -> None:
+    names = ("healthy", "security_group_rule_removed", "out_of_memory", "two_servers")
+    servers = [Server(name, "", f"{name}/latest.html", report_on(name)) for name in names]
+    twin = Server("<b>twin</b>", "", "twin/latest.html", report_on("security_group_rule_removed"))
+    document = fleet([*servers, twin])
+    says = fleet_content(document)
+    written, found = squeezed(fleet_text(document)), outline(fleet_page(document))
+    shown = squeezed(" ".join(found.words))
+    assert (found.problems, found.open) == ([], [])
+    assert set(found.values("href")) == {f"{name}/latest.html" for name in (*names[1:], "twin")}
+    parts = [part for section in says.sections for entry in section.entries for part in entry.data.get("parts", [])]
+    heads = [entry.head for section in says.sections for entry in section.entries]
+    wanted = [says.headline, says.subtitle, *parts, *heads]
     assert [part for part in wanted if squeezed(part) not in written] == []
     assert [part for part in wanted if squeezed(part) not in shown] == []
 

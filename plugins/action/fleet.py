@@ -1,0 +1,97 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Say what a run found on all its servers, and refuse two hosts that are one server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.fleet import Server, fleet
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import fleet_text
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import read_settings
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.html import fleet_page
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import RunError, read_json, write_whole
+
+display = Display()
+ASSESSMENT, REPORT = "mlflow_assessment", "mlflow_report"
+"""What the role ``mlflow`` registers for each host."""
+
+
+class ActionModule(ActionBase):
+    """Run the ``fleet`` action."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        dummy, arguments = self.validate_argument_spec({"check": {"type": "bool", "default": False}})
+        variables = task_vars or {}
+        hosts = list(variables.get("ansible_play_hosts_all") or [variables.get("inventory_hostname", "localhost")])
+        known = {host: variables["hostvars"].raw_get(host) for host in hosts}
+        same = one_server(known)
+        result: dict[str, Any] = {"changed": False, "failed": bool(same), "msg": same, "report": ""}
+        if arguments["check"]:
+            return result
+        settings = read_settings(self, variables, writes=False)
+        if settings.check_mode:
+            return {**result, "msg": same or "check mode writes no reports, and so none on all servers"}
+        folder = Path(settings.report_dir)
+        document = fleet([server_of(host, known[host], folder) for host in hosts])
+        result["report"] = publish(document, folder)
+        display.display("\n" + fleet_text(document) + f"Report: {result['report']}\n")
+        return {**result, "counts": document["counts"]}
+
+
+def one_server(known: Mapping[str, Mapping[str, Any]]) -> str:
+    """Name the hosts that resolve to one Deployment; empty when there are none.
+
+    Args:
+        known: the variables of each host.
+    """
+    hosts: dict[str, list[str]] = {}
+    for host, variables in known.items():
+        server = str((variables.get(ASSESSMENT) or {}).get("server") or "")
+        if server:
+            hosts.setdefault(server, []).append(host)
+    return "; ".join(
+        f"hosts {' and '.join(names)} are one server, {server.partition(' ')[0]}; expected one host for each server"
+        for server, names in hosts.items()
+        if len(names) > 1
+    )
+
+
+def server_of(host: str, variables: Mapping[str, Any], folder: Path) -> Server:
+    """Read the report of one host back.
+
+    Raises:
+        AnsibleActionFail: the report is not JSON.
+    """
+    path = str((variables.get(REPORT) or {}).get("report") or "")
+    try:
+        report = read_json(Path(path), None) if path else None
+    except RunError as error:
+        raise AnsibleActionFail(str(error)) from error
+    if report is None:
+        return Server(host, "", "", None, "there is no report on it: its diagnosis failed")
+    return Server(host, path, str(Path(path).with_suffix(".html").relative_to(folder)), report)
+
+
+def publish(document: Mapping[str, Any], folder: Path) -> str:
+    """Write JSON, text and HTML; return the path of the JSON."""
+    documents = {
+        "html": fleet_page(document),
+        "txt": fleet_text(document),
+        "json": json.dumps(document, indent=1, sort_keys=True) + "\n",
+    }
+    for suffix, written in documents.items():
+        write_whole(folder / f"fleet.{suffix}", written)
+    return str(folder / "fleet.json")
