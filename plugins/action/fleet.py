@@ -20,7 +20,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.html import f
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import RunError, read_json, write_whole
 
 display = Display()
-ASSESSMENT, REPORT = "mlflow_assessment", "mlflow_report"
+ASSESSMENT, REPORT = "mlflow_assessment", "mlflow_result"
 """What the role ``mlflow`` registers for each host."""
 
 
@@ -48,7 +48,7 @@ class ActionModule(ActionBase):
         document = fleet([server_of(host, known[host], folder) for host in hosts])
         result["report"] = publish(document, folder)
         display.display("\n" + fleet_text(document) + f"Report: {result['report']}\n")
-        return {**result, "counts": document["counts"]}
+        return result if same else {**result, "counts": document["counts"]}
 
 
 def one_server(known: Mapping[str, Mapping[str, Any]]) -> str:

@@ -109,7 +109,8 @@ def diagnose(settings: Settings, *, cloud_logs: bool = False) -> Diagnosis:
         cloud_logs: read CloudWatch Logs too.
     """
     started, began = utc_now(), time.monotonic()
-    collected = collect(settings, utc_now, cloud_logs=cloud_logs)
+    tell = f"{settings.namespace}: {{}}".format
+    collected = collect(settings, utc_now, lambda line: display.display(tell(line)), cloud_logs=cloud_logs)
     now = datetime.now(UTC)
     server = server_document(collected.target, collected.evidence, settings.namespace, collected.cluster)
     history = History(server_folder(settings.report_dir, server))

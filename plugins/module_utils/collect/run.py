@@ -25,6 +25,7 @@ from .cloud import CloudCollector
 from .cluster import ClusterCollector
 from .objects import public_text, secret_names, template_secrets
 from .probe_pods import ProbeRunner, probe_name
+from .progress import Progress, Tell
 from .threads import Clock, Job, Notebook, together
 
 CHECK_MODE = "check mode enters and makes no pod"
@@ -58,22 +59,32 @@ class Collected:
         return self.discovery.target
 
 
-def collect(settings: Settings, clock: Clock, *, cloud_logs: bool = False) -> Collected:
+def say_nothing(line: str) -> None:
+    """Keep quiet about what is waited for."""
+
+
+def collect(settings: Settings, clock: Clock, tell: Tell = say_nothing, *, cloud_logs: bool = False) -> Collected:
     """Read everything about one server, and remove every pod that was made for it.
 
     Args:
         settings: where and what to look at.
         clock: returns the UTC time as ISO 8601 with ``Z``.
+        tell: shows a line to a person when something takes long.
         cloud_logs: read CloudWatch Logs too, which no rule needs but a person may.
     """
-    return Collection(settings, clock, cloud_logs=cloud_logs).run()
+    collection = Collection(settings, clock, Progress(tell), cloud_logs=cloud_logs)
+    with collection.progress.running():
+        return collection.run()
 
 
 class Collection:
     """The state of one collection while it runs."""
 
-    def __init__(self, settings: Settings, clock: Clock, *, cloud_logs: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, progress: Progress | None = None, *, cloud_logs: bool = False
+    ) -> None:
         self.settings = settings
+        self.progress = progress or Progress(say_nothing)
         self.cloud_logs = cloud_logs
         self.notebook = Notebook(clock)
         self.deadline = Deadline(settings.timeout_seconds)
@@ -100,7 +111,10 @@ class Collection:
         runner = ProbeRunner(reader, self.notebook, self.settings.timeout_seconds)
         cluster = ClusterCollector(reader, self.notebook, self.settings.namespace, self.settings.source_namespaces)
         try:
-            self.evidence.extend(cluster.collect())
+            with self.progress.waiting_for(
+                f"the API server of {self.cluster} to list namespace {self.settings.namespace}"
+            ):
+                self.evidence.extend(cluster.collect())
             self._mark("cluster")
             self._discover()
             if self.discovery.target is None:
@@ -124,7 +138,8 @@ class Collection:
         self._discover()
         target = self.discovery.target or target
         pods = pod_specs.server_pods(self.evidence, target)
-        jobs += logs.jobs(reader, self.notebook, target.namespace, pods)
+        read = logs.jobs(reader, self.notebook, target.namespace, pods)
+        jobs += [self.progress.named("the logs of the server's pods", job) for job in read]
         jobs += self._server_jobs(target, pods, runner)
         host_known = bool(target.db_instance_identifier or target.backend.get("host"))
         jobs += self._cloud_jobs()
@@ -160,7 +175,9 @@ class Collection:
             made = runner.start(manifest)
             policies = self._policies_of_source(target, namespace)
             wanted = self._source_spec(target, namespace, client, settle=policies)
-            jobs.append(partial(runner.finish, place, manifest, made, wanted, early=not policies))
+            what = f"a pod in namespace {namespace} to call MLflow, up to {wanted['seconds']:.0f} s"
+            finish = partial(runner.finish, place, manifest, made, wanted, early=not policies)
+            jobs.append(self.progress.named(what, finish))
         return jobs
 
     def _sources(self) -> list[str]:
@@ -219,7 +236,8 @@ class Collection:
         for index, pod in enumerate(entered[:MOST_ENTERED_PODS]):
             wanted = self._server_spec(target, serving=True, dependencies=index == 0)
             name = pod["metadata"]["name"]
-            jobs.append(partial(runner.enter, target.namespace, name, target.container, wanted))
+            enter = partial(runner.enter, target.namespace, name, target.container, wanted)
+            jobs.append(self.progress.named(tried_from(f"pod {name}", wanted), enter))
         why_not = "" if entered else "; ".join(problems) or "no container of the server runs"
         if why_not:
             self.evidence.add(self.notebook.skip("probe.pod", POD, "", why_not))
@@ -242,7 +260,11 @@ class Collection:
         policies = probe_spec.policies_on_the_way(self.evidence, target.namespace, "Egress")
         settle = probe_spec.POLICY_SETTLE_SECONDS if policies else 0.0
         wanted = self._server_spec(target, serving=False, dependencies=True, settle_seconds=settle)
-        return [partial(runner.copy, manifest, wanted)]
+        return [
+            self.progress.named(
+                tried_from("a copy of the server's pod", wanted), partial(runner.copy, manifest, wanted)
+            )
+        ]
 
     def _server_spec(
         self, target: Target, *, serving: bool, dependencies: bool, settle_seconds: float = 0.0
@@ -277,7 +299,7 @@ class Collection:
         if self.cloud_logs and self._cloud_reader is not None:
             pods = pod_specs.server_pods(self.evidence, target) if target else []
             jobs += cloud_logs.jobs(self._cloud_reader, self.notebook, identifier, self.cluster, pods)
-        return jobs
+        return [self.progress.named("AWS to describe what the server depends on", job) for job in jobs]
 
     def _pods_allowed(self) -> str:
         """Return why no pod may be made or entered; empty when it may."""
@@ -311,6 +333,11 @@ class Collection:
             calls=self.calls,
             cluster=self.cluster,
         )
+
+
+def tried_from(place: str, wanted: Mapping[str, Any]) -> str:
+    """Say what a probe of the server's own dependencies tries, and how long at most."""
+    return f"{place} to connect to its database and list its bucket, up to {wanted['seconds']:.0f} s"
 
 
 def addresses_of(evidence: EvidenceSet, namespace: str) -> list[str]:

@@ -40,4 +40,4 @@ def needed(unknown: Iterable[Mapping[str, str]]) -> list[str]:
     for item in unknown:
         if item["needs"] not in item["what"] and item["needs"] != NOT_KNOWN:
             wants.setdefault(item["needs"], item["what"])
-    return [f"find out {what}; it takes {needs}" for needs, what in list(wants.items())[:MOST_NEEDED]]
+    return [f"needed: {needs} ({what})" for needs, what in list(wants.items())[:MOST_NEEDED]]
