@@ -109,8 +109,11 @@ def diagnose(settings: Settings, *, cloud_logs: bool = False) -> Diagnosis:
         cloud_logs: read CloudWatch Logs too.
     """
     started, began = utc_now(), time.monotonic()
-    tell = f"{settings.namespace}: {{}}".format
-    collected = collect(settings, utc_now, lambda line: display.display(tell(line)), cloud_logs=cloud_logs)
+
+    def tell(line: str) -> None:
+        display.display(f"{settings.namespace}: {line}")
+
+    collected = collect(settings, utc_now, tell, cloud_logs=cloud_logs)
     now = datetime.now(UTC)
     server = server_document(collected.target, collected.evidence, settings.namespace, collected.cluster)
     history = History(server_folder(settings.report_dir, server))
