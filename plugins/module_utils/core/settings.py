@@ -22,6 +22,8 @@ KUBERNETES_OPTIONS = ("kubeconfig", "context", "host", "api_key", "ca_cert", "va
 AWS_OPTIONS = ("region", "profile", "endpoint_url", "access_key", "secret_key", "session_token", "aws_ca_bundle")
 SECTIONS = ("pods", "service", "logs", "database", "artifact_store", "latency", "network_policy", "web_server")
 FAIL_ON = ("none", "cause", "unknown")
+DASHBOARD_STATES = ("present", "absent")
+DASHBOARD_WAYS = ("auto", "ingress", "kubectl", "api")
 
 
 class SettingsError(ValueError):
@@ -69,6 +71,9 @@ class Settings:
     fail_on: str = "none"
     settle_seconds: int = 10
     verify_seconds: int = 180
+    dashboard_state: str = "present"
+    dashboard_port: int = 5000
+    dashboard_way: str = "auto"
     check_mode: bool = False
     kubernetes: Mapping[str, Any] = field(default_factory=dict, repr=False)
     aws: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -80,7 +85,9 @@ RANGES = {
     "timeout_seconds": (10, 600),
     "settle_seconds": (0, 600),
     "verify_seconds": (10, 3600),
+    "dashboard_port": (1024, 65535),
 }
+CHOICES = {"fail_on": FAIL_ON, "dashboard_state": DASHBOARD_STATES, "dashboard_way": DASHBOARD_WAYS}
 TEXTS = tuple(
     name
     for name in Settings.__dataclass_fields__
@@ -188,8 +195,9 @@ def validate(settings: Settings) -> None:
     unknown = sorted(set(settings.sections) - set(SECTIONS))
     if unknown:
         raise SettingsError("mlflow_sections", unknown[0], "any of " + ", ".join(SECTIONS))
-    if settings.fail_on not in FAIL_ON:
-        raise SettingsError("mlflow_fail_on", settings.fail_on, "one of " + ", ".join(FAIL_ON))
+    for name, choices in CHOICES.items():
+        if getattr(settings, name) not in choices:
+            raise SettingsError(PREFIX + name, getattr(settings, name), "one of " + ", ".join(choices))
     if settings.approved_plan and not PLAN_DIGEST.match(settings.approved_plan):
         raise SettingsError(
             "mlflow_approved_plan", settings.approved_plan, "the 64 hexadecimal digits of a plan's digest"
