@@ -185,10 +185,16 @@ class Collection:
         named = list(self.settings.source_namespaces)
         return named if not all(self._is_absent(name) for name in named) else [*named, self.settings.namespace]
 
-    def _is_absent(self, namespace: str) -> bool:
+    def _namespaces(self) -> set[str]:
+        """Return the names of all namespaces; none when they could not all be listed."""
         listed = self.evidence.first("kubernetes.namespaces", API)
-        names = {item["metadata"]["name"] for item in self.evidence.objects("kubernetes.namespaces")}
-        return listed is not None and listed.conclusive and namespace not in names
+        if listed is None or not listed.conclusive or not listed.seen:
+            return set()
+        return {item["metadata"]["name"] for item in listed.value["items"]}
+
+    def _is_absent(self, namespace: str) -> bool:
+        names = self._namespaces()
+        return bool(names) and namespace not in names
 
     def _client_pods(self, namespace: str) -> list[dict[str, Any]]:
         seen = self.evidence.value("kubernetes.pods", API, namespace)
@@ -214,12 +220,16 @@ class Collection:
             [*pod_specs.foreign_endpoints(self.evidence, target)[:MOST_FOREIGN], *self._lost_names(target, namespace)],
             settle_seconds=probe_spec.POLICY_SETTLE_SECONDS if settle else 0.0,
             patient=not entered,
-            uris=distinct(self._client_pods(namespace), target),
+            uris=distinct(self._client_pods(namespace), target, self._namespaces()),
         )
 
     def _lost_names(self, target: Target, namespace: str) -> list[tuple[str, int]]:
         """Return the Services that live clients name and that are not there, with the port that they use."""
-        known = {item["metadata"]["name"] for item in self.evidence.objects("kubernetes.services", target.namespace)}
+        known = {
+            item["metadata"]["name"]
+            for item in self.evidence.objects("kubernetes.services", target.namespace)
+            if item["spec"].get("type") != "ExternalName"
+        }
         named = {name for pod in self._client_pods(namespace) for name in services_named(pod, target.namespace)}
         domain = f"{target.namespace}.svc.cluster.local"
         return [(f"{name}.{domain}", target.service_port or target.port) for name in sorted(named - known)]

@@ -20,6 +20,12 @@ MOST = 12
 MOST_DIFFERENCES = 6
 WIDTH = 70
 SAME_MOMENT = timedelta(seconds=5)
+FOUNDED = timedelta(minutes=5)
+"""What was made together with the workload is no change of it."""
+
+ROUTINE = frozenset({"backup", "creation"})
+"""RDS events that say nothing about an incident (Amazon RDS user guide, event categories)."""
+
 CONTROLLERS = frozenset({"kube-controller-manager", "kube-scheduler", "kubelet"})
 """Field managers that act on what others declared."""
 
@@ -62,6 +68,7 @@ def recent_changes(context: Context, most: int = MOST) -> list[Change]:
             for item in context.evidence.all("aws.rds_events", CLOUD)
             if item.seen
             for event in item.value["items"]
+            if not ROUTINE.issuperset(event.get("EventCategories") or ("none",))
         ),
     }
     recent = [change for change in found if change.at and context.now - parse_time(change.at) <= DAY]
@@ -115,6 +122,7 @@ def object_changes(context: Context) -> Iterator[Change]:
         ("resourcequotas", "resourcequota", None),
         ("horizontalpodautoscalers", "horizontalpodautoscaler", None),
     )
+    found = workload(context)
     revisions = {item["metadata"].get("creationTimestamp", "") for item in replica_sets(context)} - {""}
     for plural, kind, names in wanted:
         for item in context.evidence.objects(f"kubernetes.{plural}"):
@@ -125,12 +133,20 @@ def object_changes(context: Context) -> Iterator[Change]:
             made = metadata.get("creationTimestamp", "")
             for row in rows_of(item):
                 created = row["time"] == made
+                if created and kind not in ("deployment", "statefulset") and founded_with(found, made):
+                    continue
                 rolled = any(abs(parse_time(row["time"]) - parse_time(one)) <= SAME_MOMENT for one in revisions)
                 if kind == "deployment" and rolled and not created:
                     continue  # the difference of the revisions says more
                 yield Change(
                     row["time"], f"{kind}/{metadata['name']}", row["manager"], "created" if created else "changed"
                 )
+
+
+def founded_with(found: Object | None, made: str) -> bool:
+    """Tell whether something is as old as the workload."""
+    begun = ((found or {}).get("metadata") or {}).get("creationTimestamp", "")
+    return bool(begun and made) and abs(parse_time(made) - parse_time(begun)) <= FOUNDED
 
 
 def differences(new: Any, old: Any, path: str = "") -> list[str]:

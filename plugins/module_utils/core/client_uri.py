@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,34 @@ def uris_of(pod: Mapping[str, Any], target: Target) -> dict[str, ClientUri]:
     return found
 
 
-def distinct(pods: Iterable[Mapping[str, Any]], target: Target) -> list[ClientUri]:
-    """Return what some clients use to reach the server, each once, in a fixed order."""
-    found = {uri for pod in pods for uri in uris_of(pod, target).values()}
+def astray(uri: ClientUri, target: Target, namespaces: Collection[str]) -> bool:
+    """Tell whether a URI means the server's Service by a name that leads nowhere from another namespace.
+
+    Args:
+        uri: what a client outside the server's namespace uses.
+        target: the server.
+        namespaces: all namespaces of the cluster; without them only a short name is known to lead nowhere.
+    """
+    service, dummy, rest = uri.host.partition(".")
+    if not target.service or service != target.service:
+        return False
+    namespace, dummy, domain = rest.partition(".")
+    known = not namespaces or namespace in namespaces
+    return not rest or (not known and (not domain or domain == "svc" or domain.startswith("svc.")))
+
+
+def strays_of(pod: Mapping[str, Any], target: Target, namespaces: Collection[str]) -> list[ClientUri]:
+    """Return the URIs of a client's pod that mean the server and lead nowhere."""
+    found = [
+        parse(str(entry.get("value") or ""))
+        for container in pod["spec"]["containers"]
+        for entry in container.get("env") or []
+        if entry.get("name") == VARIABLE
+    ]
+    return [uri for uri in found if uri is not None and uri.scheme and astray(uri, target, namespaces)]
+
+
+def distinct(pods: Iterable[Mapping[str, Any]], target: Target, namespaces: Collection[str] = ()) -> list[ClientUri]:
+    """Return what some clients use to reach the server, rightly or not, each once, in a fixed order."""
+    found = {uri for pod in pods for uri in (*uris_of(pod, target).values(), *strays_of(pod, target, namespaces))}
     return sorted(found, key=lambda uri: uri.text)

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..core.client_uri import ClientUri, uris_of
+from ..core.client_uri import ClientUri, strays_of, uris_of
 from ..core.evidence import API, Evidence, source_place
 from ..core.findings import Context, Finding, SectionResult, keys, source_flow
 from ..core.workload import labels_of, result_of
 
 WORKS = frozenset({200, 401})
 NOT_FOUND = 404
+UNNAMED = frozenset({"not_found", "try_again"})
 FAILED = frozenset({"refused", "timeout", "reset", "error"})
 
 
@@ -26,6 +27,7 @@ def analyze(context: Context, service: Mapping[str, Any], result: SectionResult)
         service: the Service that the clients name.
         result: where findings go.
     """
+    strays(context, service, result)
     for namespace, client, uri in live_clients(context):
         tried = context.evidence.first("probe.client", source_place(namespace), uri.text)
         if tried is not None and tried.seen and tried.value.get("status") in WORKS:
@@ -54,18 +56,49 @@ def analyze(context: Context, service: Mapping[str, Any], result: SectionResult)
         )
 
 
+def strays(context: Context, service: Mapping[str, Any], result: SectionResult) -> None:
+    """Report clients that mean this server by a name which is not found where they run (field guide N-04)."""
+    listed = context.evidence.first("kubernetes.namespaces", API)
+    names = {item["metadata"]["name"] for item in listed.value["items"]} if listed and listed.seen else set()
+    for namespace, pod, item in pods_of_sources(context):
+        for uri in strays_of(pod, context.target, names):
+            tried = context.evidence.first("probe.client", source_place(namespace), uri.text)
+            if tried is None or not tried.seen or result_of(tried) not in UNNAMED:
+                continue
+            client = owner_of(pod)
+            where = uri.host.partition(".")[2].partition(".")[0]
+            why = f"there is no namespace {where}" if where else f"that name does not hold in namespace {namespace}"
+            result.findings.append(
+                Finding(
+                    "service.client_host_wrong",
+                    f"{namespace}/{client}",
+                    f"{client} in namespace {namespace} uses {uri.text} as tracking URI: {why}",
+                    keys([item, listed, tried]),
+                    flow=source_flow(namespace),
+                    configured=True,
+                    measured=True,
+                    facts={"client": f"{namespace}/{client}", "uri": right_uri(context, service)},
+                )
+            )
+
+
+def pods_of_sources(context: Context) -> Iterator[tuple[str, dict[str, Any], Evidence]]:
+    """Yield namespace, pod and evidence of everything that runs in the clients' namespaces."""
+    for item in context.evidence.all("kubernetes.pods", API):
+        if item.seen and item.subject not in ("", context.target.namespace):
+            for pod in item.value["items"]:
+                yield item.subject, pod, item
+
+
 def live_clients(context: Context) -> Iterator[tuple[str, str, ClientUri]]:
     """Yield namespace, workload and URI of the clients that name this server, each workload's URI once."""
     seen = set()
-    for item in context.evidence.all("kubernetes.pods", API):
-        if not item.seen or item.subject in ("", context.target.namespace):
-            continue
-        for pod in item.value["items"]:
-            for uri in uris_of(pod, context.target).values():
-                entry = (item.subject, owner_of(pod), uri)
-                if entry not in seen:
-                    seen.add(entry)
-                    yield entry
+    for namespace, pod, dummy in pods_of_sources(context):
+        for uri in uris_of(pod, context.target).values():
+            entry = (namespace, owner_of(pod), uri)
+            if entry not in seen:
+                seen.add(entry)
+                yield entry
 
 
 def owner_of(pod: Mapping[str, Any]) -> str:

@@ -34,9 +34,13 @@ IMAGE_ERRORS = (
 """Texts of containerd and the kubelet (Kubernetes documentation, Images; field guide K-04 and K-05)."""
 
 MISSING_OBJECT = re.compile(
-    r"(?P<kind>secret|configmap|serviceaccount) \"(?P<name>[^\"]+)\" not found"
+    r"(?P<kind>secret|configmap|serviceaccount|persistentvolumeclaim) \"(?P<name>[^\"]+)\" not found"
     r"|couldn't find key (?P<key>\S+) in (?P<kind2>Secret|ConfigMap) (?:[^/\s]+/)?(?P<name2>[\w.-]+)"
 )
+NOT_CREATED = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+PASSING = re.compile(r"timed out waiting for the condition|context deadline exceeded|is reserved for")
+"""What the kubelet says while it waits for its own caches, or for the container that it is removing."""
+
 NO_PROGRAM = re.compile(r"executable file not found|exec format error|no such file or directory|permission denied")
 SHELL_EXITS = frozenset({126, 127})
 """A shell's exit codes for a program that cannot be run and one that is not there (POSIX, section 2.8.2)."""
@@ -122,7 +126,9 @@ def judge_container(
     end = last_end(status)
     if end and not is_recent(end.get("finishedAt") or "", context):
         return
-    never_ran = command_not_found(context, pod, status, end, waiting, result)
+    never_ran = command_not_found(context, pod, status, end, waiting, result) or not_created(
+        context, pod, status, waiting, result
+    )
     if end and out_of_memory(context, pod, status, end, result):
         return
     if (not init and status["name"] != context.target.container) or is_sidecar(pod, status["name"]):
@@ -155,6 +161,29 @@ def command_not_found(
             "pods.command_not_found",
             f"container {status['name']} cannot run its command: {text}",
             {"image": container_spec(pod, status["name"]).get("image", status.get("image", ""))},
+            since=pod["metadata"]["creationTimestamp"],
+        )
+    )
+    return True
+
+
+def not_created(
+    context: Context,
+    pod: Mapping[str, Any],
+    status: Mapping[str, Any],
+    waiting: Mapping[str, Any],
+    result: SectionResult,
+) -> bool:
+    """Find a container that the kubelet or the runtime refuses to make: its user, a mount, a device."""
+    text = str(waiting.get("message", ""))
+    if waiting.get("reason") not in NOT_CREATED or not text or MISSING_OBJECT.search(text) or PASSING.search(text):
+        return False
+    result.findings.append(
+        simple(
+            context,
+            "pods.container_not_created",
+            f"container {status['name']} cannot be made: {text}",
+            {"container": status["name"], "reason": text, "pod": pod["metadata"]["name"]},
             since=pod["metadata"]["creationTimestamp"],
         )
     )
@@ -302,7 +331,8 @@ def sidecar(context: Context, pod: Mapping[str, Any], status: Mapping[str, Any],
     ended = end is not None and (status.get("restartCount", 0) > 1 or not (status.get("state") or {}).get("running"))
     if not ended and (status.get("ready") or not (status.get("state") or {}).get("running")):
         return
-    if not main.get("ready") and not (proxied and ended):
+    awaited = is_sidecar(pod, status["name"]) and "waiting" in (main.get("state") or {}) and not last_end(main)
+    if not main.get("ready") and not (proxied and ended) and not awaited:
         return
     last = last_words(context, pod, status["name"])
     said = f"keeps ending (exit code {(end or {}).get('exitCode')})" if ended else "is not ready"
@@ -312,7 +342,8 @@ def sidecar(context: Context, pod: Mapping[str, Any], status: Mapping[str, Any],
             workload_name(context),
             f"side-car {status['name']} of pod {pod['metadata']['name']} {said}"
             + (f": {last}" if last else "")
-            + ("" if proxied else f"; container {context.target.container} itself is well"),
+            + (f"; container {context.target.container} itself is well" if main.get("ready") and not proxied else "")
+            + (f"; container {context.target.container} is not started before it runs" if awaited else ""),
             pod_keys(context, "kubernetes.events"),
             since=pod["metadata"]["creationTimestamp"],
             configured=True,

@@ -25,7 +25,10 @@ from ..core.workload import (
 from .pod_containers import keeps_ending, log_of, pod_keys
 
 KINDS = ("startup", "readiness", "liveness")
-FAILURE = re.compile(r"^(?P<probe>Liveness|Readiness|Startup) probe failed: (?P<text>.*)", re.DOTALL)
+FAILURE = re.compile(
+    r"^(?P<probe>Liveness|Readiness|Startup) probe (?:failed|errored(?: and resulted in unknown state)?): (?P<text>.*)",
+    re.DOTALL,
+)
 STATUS = re.compile(r"statuscode: (?P<status>\d{3})")
 WRONG_SCHEME = re.compile(r"server gave HTTP response to HTTPS client|malformed HTTP response")
 WRONG_ANSWERS = frozenset({"401", "403", "404", "405"})
@@ -125,6 +128,8 @@ def misconfigured(
 ) -> Finding | None:
     """Find a probe that asks another port, scheme or path than MLflow has (field guide K-13, W-11)."""
     spec, status = spec_of(context, pod, probe), status_of_container(context, pod)
+    if spec.get("exec") and failure:
+        return failing_program(context, pod, probe, failure)
     asked = spec.get("httpGet") or spec.get("tcpSocket")
     running = (status.get("state") or {}).get("running")
     ended = (last_end(status) or {}).get("exitCode") in KILLED_EXITS
@@ -155,6 +160,28 @@ def misconfigured(
         configured=True,
         measured=True,
         facts=facts,
+    )
+
+
+def failing_program(
+    context: Context, pod: Mapping[str, Any], probe: str, failure: tuple[str, str, dict[str, Any]]
+) -> Finding | None:
+    """Find a probe that runs a program which fails although the pod's own API works (field guide K-14)."""
+    name = pod["metadata"]["name"]
+    works = [item for item in answered_api(context) if item.value.get("probe_pod") == name]
+    if is_ready(pod) or not works:
+        return None
+    command = " ".join(map(str, spec_of(context, pod, probe)["exec"].get("command") or []))[:80]
+    said = " ".join(failure[1].split())[-160:]
+    return Finding(
+        "pods.probe_misconfigured",
+        workload_name(context),
+        f"the {probe} probe runs {command!r}, which fails ({said}); MLflow itself answers",
+        tuple(dict.fromkeys([*pod_keys(context, "kubernetes.events"), *keys(works)])),
+        since=event_start(failure[2]),
+        configured=True,
+        measured=True,
+        facts={"probe": probe, "path": command, "status": said, "container": context.target.container},
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from ..core.catalogue import BY_ID
@@ -35,6 +36,9 @@ CREATE_FAILURES = (
     ("pods.quota_exceeded", re.compile(r"exceeded quota|must specify .* for")),
     ("pods.admission_denied", re.compile(r"denied the request|violates PodSecurity|forbidden: |error looking up")),
 )
+GATE_PATIENCE = timedelta(seconds=20)
+"""A load balancer's controller sets its condition within some seconds after the containers are ready."""
+
 INIT_SECONDS = 120
 """Migrations of a small database end within seconds; waiting for something that does not come never ends."""
 
@@ -165,6 +169,7 @@ def judge_pod(context: Context, pod: Mapping[str, Any], result: SectionResult) -
     pod_probes.judge(context, pod, events, result)
     if is_ready(pod):
         return
+    readiness_gates(context, pod, result)
     if is_starting(context, pod):
         starting(context, pod, result)
     elif pod.get("status", {}).get("phase") == "Running":
@@ -178,6 +183,26 @@ def judge_pod(context: Context, pod: Mapping[str, Any], result: SectionResult) -
                 measured=True,
             )
         )
+
+
+def readiness_gates(context: Context, pod: Mapping[str, Any], result: SectionResult) -> None:
+    """Report a condition that somebody else has to set before the pod counts as ready, and has not (I-07, I-08)."""
+    conditions = {item["type"]: item for item in pod.get("status", {}).get("conditions") or []}
+    contained = conditions.get("ContainersReady") or {}
+    if contained.get("status") != "True":
+        return
+    settled = contained.get("lastTransitionTime")
+    if settled and context.now - parse_time(settled) < GATE_PATIENCE:
+        return
+    for gate in pod["spec"].get("readinessGates") or []:
+        name = gate["conditionType"]
+        seen = conditions.get(name) or {}
+        if seen.get("status") != "True":
+            said = f"is {seen['status']}: {seen.get('message', '')}" if seen else "was never set"
+            facts = {"gate": name, "pod": pod["metadata"]["name"]}
+            text = f"all containers of pod {facts['pod']} are ready, but its readiness gate {name} {said}"
+            found = simple(context, "pods.readiness_gate_waiting", text, facts, since=settled)
+            result.findings.append(found)
 
 
 def starting(context: Context, pod: Mapping[str, Any], result: SectionResult) -> None:
@@ -214,6 +239,11 @@ def not_ready_since(pod: Mapping[str, Any]) -> str | None:
 def unscheduled(context: Context, pod: Mapping[str, Any], result: SectionResult) -> None:
     for item in pod.get("status", {}).get("conditions") or []:
         if item["type"] == "PodScheduled" and item["status"] == "False":
+            missing = MISSING_OBJECT.search(item.get("message", ""))
+            if missing:
+                since = item.get("lastTransitionTime", "")
+                result.findings.append(config_missing(context, missing, item["message"], since))
+                continue
             facts = {"pod": pod["metadata"]["name"], "reason": item.get("message", "")}
             result.findings.append(
                 simple(

@@ -12,10 +12,10 @@ from typing import Any
 from ..core.discovery_service import services_named, targets
 from ..core.evidence import API, SOURCE_PREFIX, Evidence
 from ..core.findings import Context, Finding, SectionResult, keys, source_flow
-from ..core.workload import changed, result_of, workload
+from ..core.workload import changed, ready_pods, result_of, workload
 from . import client_uris
 from .policy_flows import admitted_by_label
-from .service_endpoints import replicas, selection
+from .service_endpoints import made_by_hand, replicas, selection
 from .service_ingress import ingress
 
 FAILED = frozenset({"refused", "timeout", "reset", "error"})
@@ -36,6 +36,8 @@ def analyze(context: Context) -> SectionResult:
     if services.conclusive:
         lost_names(context, services, result)
     selection(context, service, result)
+    tried = probes_of_service(context, "probe.tcp")
+    made_by_hand(context, service, tried if all(result_of(item) in FAILED for item in tried) else [], result)
     ports(context, service, result)
     replicas(context, result)
     ingress(context, service, result)
@@ -111,7 +113,12 @@ def name_not_found(service: str, item: Evidence) -> Finding:
 
 def lost_names(context: Context, services: Evidence, result: SectionResult) -> set[str]:
     """Report Services that live clients name and that are not there; return their names."""
-    known = {item["metadata"]["name"] for item in services.value["items"]}
+    aliases = {
+        item["metadata"]["name"]: item["spec"].get("externalName", "")
+        for item in services.value["items"]
+        if item["spec"].get("type") == "ExternalName"
+    }
+    known = {item["metadata"]["name"] for item in services.value["items"]} - set(aliases)
     clients: dict[str, list[Evidence]] = {}
     for listed in context.evidence.all("kubernetes.pods", API):
         if not listed.seen or listed.subject in ("", context.target.namespace):
@@ -131,13 +138,19 @@ def lost_names(context: Context, services: Evidence, result: SectionResult) -> s
             continue
         users = ", ".join(sorted({item.subject for item in proof}))
         instead = f"; service/{context.target.service} is there" if context.target.service else ""
+        if name in aliases and not lost:
+            continue
         result.findings += [name_not_found(name, item) for item in lost]
         result.findings.append(
             Finding(
                 "service.missing",
                 f"service/{name}",
-                f"clients in namespace {users} use service/{name}, which namespace {context.target.namespace} "
-                f"does not have{instead}",
+                f"clients in namespace {users} use service/{name}, which "
+                + (
+                    f"is only an alias of {aliases[name]}, a name that is not found{instead}"
+                    if name in aliases
+                    else f"namespace {context.target.namespace} does not have{instead}"
+                ),
                 keys([services, *proof, *lost]),
                 configured=True,
                 measured=bool(lost),
@@ -178,9 +191,11 @@ def ports(context: Context, service: Mapping[str, Any], result: SectionResult) -
         for item in container.get("ports") or []
         for value in (item.get("containerPort"), item.get("name"))
     }
-    if any(item.get("targetPort", item["port"]) in declared for item in entries):
+    tried = probes_of_service(context, "probe.tcp")
+    refused = [item for item in tried if result_of(item) in FAILED]
+    meant = any(item.get("targetPort", item["port"]) in declared for item in entries)
+    if meant and not (tried and all(result_of(item) == "refused" for item in tried) and ready_pods(context)):
         return
-    refused = [item for item in probes_of_service(context, "probe.tcp") if result_of(item) in FAILED]
     name = service["metadata"]["name"]
     wanted = ", ".join(str(item.get("targetPort", item["port"])) for item in entries)
     result.findings.append(

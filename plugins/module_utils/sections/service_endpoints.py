@@ -48,6 +48,44 @@ def selection(context: Context, service: Mapping[str, Any], result: SectionResul
         result.findings.append(Finding("service.no_endpoints", f"service/{name}", summary, proof, measured=True))
 
 
+def made_by_hand(context: Context, service: Mapping[str, Any], proof: list[Evidence], result: SectionResult) -> None:
+    """Report a Service without a selector whose endpoints, which somebody wrote by hand, are no pods of the server.
+
+    Args:
+        context: the evidence.
+        service: the Service.
+        proof: connections through it that failed; nothing is reported while any works.
+        result: where the finding goes.
+    """
+    name = service["metadata"]["name"]
+    if service["spec"].get("selector") or not proof or not was_seen(context, "kubernetes.endpointslices"):
+        return
+    addresses = {address for endpoint, dummy in endpoints_of(context, name) for address in endpoint["addresses"]}
+    if addresses & {pod.get("status", {}).get("podIP") for pod in server_pods(context)}:
+        return
+    whose = (
+        f"its endpoints ({', '.join(sorted(addresses))}) are none of the server's pods" if addresses else "no endpoint"
+    )
+    wanted = dict(context.target.selector)
+    result.findings.append(
+        Finding(
+            "service.selector_matches_nothing",
+            f"service/{name}",
+            f"service/{name} has no selector, and {whose}",
+            keys(
+                [
+                    *(context.evidence.first(f"kubernetes.{what}", API) for what in ("services", "endpointslices")),
+                    *proof,
+                ]
+            ),
+            since=changed(service),
+            configured=True,
+            measured=True,
+            facts={"patch": json.dumps({"spec": {"selector": wanted}}), "service": name},
+        )
+    )
+
+
 def astray(
     context: Context, service: Mapping[str, Any], ready: bool, proof: tuple[str, ...], result: SectionResult
 ) -> None:

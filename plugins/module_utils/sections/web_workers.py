@@ -26,6 +26,9 @@ from .logs import Match, matches, own_log, recovered
 from .pod_containers import MEMORY_NEED, log_of, pod_keys
 from .web_options import gunicorn_options
 
+HONEST = "experiments/search"
+"""Part of the path that is asked with patience; a shorter wait for another answer proves nothing on a busy machine."""
+
 REPEATED = 2
 OFTEN = 3
 LATELY = timedelta(minutes=5)
@@ -54,7 +57,7 @@ def timeouts(context: Context, seen: list[Match], result: SectionResult) -> None
     lines = [match for match in seen if match.signature.id == "gu_timeout"]
     if len(lines) < REPEATED:
         return
-    calls = [item for item in context.evidence.all("probe.http", POD) if item.seen]
+    calls = [item for item in context.evidence.all("probe.http", POD) if item.seen and HONEST in item.subject]
     still = [item for item in calls if result_of(item) != "ok" or int(item.value.get("status") or 0) >= 500]
     often = sum(lately(context, match) for match in lines) >= OFTEN and not recovered(context, lines[-1])
     if not still and (calls or not often):
