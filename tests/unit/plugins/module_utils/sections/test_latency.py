@@ -1,0 +1,95 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where the time goes, and workers that are killed because of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import API, POD, Evidence, State
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.sections import latency, web_server
+
+from .conftest import AT, SEARCH, MakeContext, deployment, listed, probe, server_pod
+
+URL = "http://127.0.0.1:5000"
+
+
+def call(path: str, seconds: float, result: str = "ok", **more: Any) -> Evidence:
+    return probe("http", URL + path, result, place=POD, seconds=seconds, status=200, **more)
+
+
+def limited(cpu: str | None) -> Evidence:
+    pod = server_pod()
+    pod["spec"]["containers"][0] |= {"name": "mlflow", "resources": {"limits": {"cpu": cpu} if cpu else {}}}
+    return listed("pods", pod)
+
+
+def used(cpu: str) -> Evidence:
+    row = {"metadata": {"name": "mlflow-1"}, "containers": [{"name": "mlflow", "usage": {"cpu": cpu}}]}
+    return listed("pod_metrics", row)
+
+
+def names(context: MakeContext, *evidence: Evidence, **target: Any) -> set[str]:
+    return {item.id for item in latency.analyze(context(*evidence, **target)).findings}
+
+
+@pytest.mark.parametrize(
+    ("cpu", "throttled", "seconds", "expected"),
+    [
+        ("150m", 60, 4.0, True),
+        ("150m", 10, 4.0, False),
+        ("150m", 60, 0.2, False),
+        ("2", 60, 4.0, False),
+        (None, 60, 4.0, False),
+    ],
+)
+def test_a_cpu_limit_that_holds_mlflow_back(
+    context: MakeContext, cpu: str | None, throttled: int, seconds: float, expected: bool
+) -> None:
+    counted = probe("throttling", "", place=POD, periods=100, throttled=throttled)
+    found = names(context, limited(cpu), call(SEARCH, seconds), counted)
+    assert ("latency.cpu_throttled" in found) is expected
+
+
+@pytest.mark.parametrize(
+    ("server", "health", "cpu", "expected"),
+    [
+        ("gunicorn", "timeout", "20m", True),
+        ("gunicorn", "ok", "20m", False),
+        ("gunicorn", "timeout", "900m", False),
+        ("uvicorn", "timeout", "20m", False),
+    ],
+)
+def test_workers_that_slow_peers_hold(context: MakeContext, server: str, health: str, cpu: str, expected: bool) -> None:
+    waits = call("/health", 5.0 if health == "timeout" else 0.1, health)
+    found = names(context, limited(None), used(cpu), waits, call(SEARCH, 35.0, "timeout"), web_server=server)
+    assert ("latency.workers_blocked" in found) is expected
+
+
+def killed(*times: str) -> Evidence:
+    lines = [{"at": f"2026-01-01T{at}Z", "text": f"[1] [CRITICAL] WORKER TIMEOUT (pid:{at[-2:]})"} for at in times]
+    value = {"lines": lines, "truncated": False}
+    return Evidence("kubernetes.pod_log", API, "mlflow-1/mlflow/current", AT, State.OK, value)
+
+
+TWICE = killed("11:58:00", "11:59:00")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "expected"),
+    [
+        ((TWICE, call(SEARCH, 35.0, "timeout")), True),
+        ((TWICE, call(SEARCH, 0.1)), False),
+        ((TWICE, call(SEARCH, 0.1), call("/version", 5.0, "timeout")), False),
+        ((killed("11:59:00"), call(SEARCH, 35.0, "timeout")), False),
+        ((TWICE,), False),
+        ((killed("11:57:00", "11:58:00", "11:59:00"),), True),
+        ((killed("11:40:00", "11:58:00", "11:59:00"),), False),
+    ],
+)
+def test_workers_that_gunicorn_kills(context: MakeContext, evidence: tuple[Evidence, ...], expected: bool) -> None:
+    made = context(listed("deployments", deployment()), *evidence, web_server="gunicorn")
+    found = {item.id for item in web_server.analyze(made).findings}
+    assert ("web_server.worker_timeout" in found) is expected
