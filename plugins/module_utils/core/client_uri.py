@@ -90,13 +90,24 @@ def astray(uri: ClientUri, target: Target, namespaces: Collection[str]) -> bool:
 
 def strays_of(pod: Mapping[str, Any], target: Target, namespaces: Collection[str]) -> list[ClientUri]:
     """Return the URIs of a client's pod that mean the server and lead nowhere."""
+    return [uri for uri in every(pod) if uri.scheme and astray(uri, target, namespaces)]
+
+
+def every(pod: Mapping[str, Any]) -> list[ClientUri]:
+    """Return all tracking URIs of a pod."""
     found = [
         parse(str(entry.get("value") or ""))
         for container in pod["spec"]["containers"]
         for entry in container.get("env") or []
         if entry.get("name") == VARIABLE
     ]
-    return [uri for uri in found if uri is not None and uri.scheme and astray(uri, target, namespaces)]
+    return [uri for uri in found if uri is not None]
+
+
+def namespaces_named(pod: Mapping[str, Any], service: str) -> set[str]:
+    """Return the namespaces in which a pod's tracking URIs name a Service."""
+    parts = [uri.host.split(".") for uri in every(pod)]
+    return {labels[1] for labels in parts if labels[0] == service and len(labels) > 1}
 
 
 def distinct(pods: Iterable[Mapping[str, Any]], target: Target, namespaces: Collection[str] = ()) -> list[ClientUri]:

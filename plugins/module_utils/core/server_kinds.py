@@ -121,6 +121,7 @@ WAY_IN = (
          ("restart: the server is well, the client asks at the wrong place",), ("C-03",)),
     Kind("service.client_host_wrong", CAUSE, "medium", ML, (), ("set MLFLOW_TRACKING_URI of {client} to {uri}",),
          ("restart: the server is well, the client asks at the wrong place",), ("C-03", "N-04")),
+    Kind("service.stray_client", NOTE, "medium", ML, (), ("set MLFLOW_TRACKING_URI of {client} if this server is meant",), (), ("N-04",)),
     Kind("service.client_scheme_wrong", CAUSE, "medium", ML, (), ("set MLFLOW_TRACKING_URI of {client} to {uri}",),
          ("restart: the server is well, the client asks at the wrong place",), ("C-02", "C-04")),
     Kind("service.client_path_wrong", CAUSE, "medium", ML, (), ("set MLFLOW_TRACKING_URI of {client} to {uri}",),

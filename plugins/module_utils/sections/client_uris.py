@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any
 
-from ..core.client_uri import ClientUri, strays_of, uris_of
+from ..core.client_uri import ClientUri, namespaces_named, strays_of, uris_of
 from ..core.evidence import API, Evidence, source_place
 from ..core.findings import Context, Finding, SectionResult, keys, source_flow
 from ..core.workload import labels_of, result_of
@@ -70,7 +71,7 @@ def strays(context: Context, service: Mapping[str, Any], result: SectionResult) 
             why = f"there is no namespace {where}" if where else f"that name does not hold in namespace {namespace}"
             result.findings.append(
                 Finding(
-                    "service.client_host_wrong",
+                    "service.client_host_wrong" if means_us(context, where, names) else "service.stray_client",
                     f"{namespace}/{client}",
                     f"{client} in namespace {namespace} uses {uri.text} as tracking URI: {why}",
                     keys([item, listed, tried]),
@@ -80,6 +81,24 @@ def strays(context: Context, service: Mapping[str, Any], result: SectionResult) 
                     facts={"client": f"{namespace}/{client}", "uri": right_uri(context, service)},
                 )
             )
+
+
+def means_us(context: Context, where: str, namespaces: Collection[str]) -> bool:
+    """Tell whether a client that names a Service like ours can mean no other server.
+
+    Args:
+        context: the evidence.
+        where: the namespace that the client names; empty for a short name.
+        namespaces: all that exist.
+    """
+    ours = context.target.namespace
+    others = {
+        named
+        for dummy, pod, item in pods_of_sources(context)
+        for named in namespaces_named(pod, context.target.service)
+        if named != ours and named in namespaces
+    }
+    return not others or (bool(where) and get_close_matches(where, [ours, *others], 1) == [ours])
 
 
 def pods_of_sources(context: Context) -> Iterator[tuple[str, dict[str, Any], Evidence]]:

@@ -23,7 +23,7 @@ from ..core.findings import (
     source_flow,
 )
 from ..core.network_policy import EGRESS, INGRESS, Decision, Peer, decide
-from ..core.workload import probes_from_server, result_of, server_pods
+from ..core.workload import probes_from_server, result_of, server_pods, workload, workload_name
 from .policy_flows import (
     admitted_by_label,
     dns_peer,
@@ -211,6 +211,7 @@ def to_dns(context: Context, result: SectionResult) -> None:
         result.findings += [found] if found else []
     if failing:
         error = failing[0].value.get("error", "")
+        own_resolver(context, failing, result)
         result.findings.append(
             Finding(
                 "network_policy.dns_failing",
@@ -222,6 +223,26 @@ def to_dns(context: Context, result: SectionResult) -> None:
                 facts={"error": error},
             )
         )
+
+
+def own_resolver(context: Context, failing: list[Evidence], result: SectionResult) -> None:
+    """Report a pod template that asks DNS servers of its own: then the cluster's may be well (field guide N-02)."""
+    spec = ((workload(context) or {}).get("spec") or {}).get("template", {}).get("spec") or {}
+    servers = ", ".join((spec.get("dnsConfig") or {}).get("nameservers") or [])
+    if spec.get("dnsPolicy") != "None" or not servers:
+        return
+    result.findings.append(
+        Finding(
+            "network_policy.own_dns_failing",
+            workload_name(context),
+            f"{workload_name(context)} asks its own DNS servers ({servers}), and names do not resolve",
+            keys([context.evidence.first("kubernetes.deployments", API), *failing]),
+            flow=TO_DNS,
+            configured=True,
+            measured=True,
+            facts={"servers": servers},
+        )
+    )
 
 
 def to_database(context: Context, result: SectionResult) -> None:

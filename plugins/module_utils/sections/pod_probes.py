@@ -22,7 +22,7 @@ from ..core.workload import (
     last_end,
     workload_name,
 )
-from .pod_containers import keeps_ending, log_of, pod_keys
+from .pod_containers import NO_PROGRAM, keeps_ending, log_of, pod_keys
 
 KINDS = ("startup", "readiness", "liveness")
 FAILURE = re.compile(
@@ -166,17 +166,17 @@ def misconfigured(
 def failing_program(
     context: Context, pod: Mapping[str, Any], probe: str, failure: tuple[str, str, dict[str, Any]]
 ) -> Finding | None:
-    """Find a probe that runs a program which fails although the pod's own API works (field guide K-14)."""
+    """Find a probe whose program is not there, or fails although the pod's own API works (field guide K-14)."""
     name = pod["metadata"]["name"]
     works = [item for item in answered_api(context) if item.value.get("probe_pod") == name]
-    if is_ready(pod) or not works:
+    if is_ready(pod) or not (works or NO_PROGRAM.search(failure[1])):
         return None
     command = " ".join(map(str, spec_of(context, pod, probe)["exec"].get("command") or []))[:80]
     said = " ".join(failure[1].split())[-160:]
     return Finding(
         "pods.probe_misconfigured",
         workload_name(context),
-        f"the {probe} probe runs {command!r}, which fails ({said}); MLflow itself answers",
+        f"the {probe} probe runs {command!r}, which fails ({said})" + ("; MLflow itself answers" if works else ""),
         tuple(dict.fromkeys([*pod_keys(context, "kubernetes.events"), *keys(works)])),
         since=event_start(failure[2]),
         configured=True,

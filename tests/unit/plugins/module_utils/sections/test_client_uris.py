@@ -46,3 +46,20 @@ def test_without_all_namespaces_only_a_short_name_is_known_to_be_wrong(context: 
     uri = "http://mlflow.prod"
     made = context(listed("pods", trainer(uri), subject="argo"), probe("client", uri, "not_found"))
     assert section.analyze(made).findings == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "meant"),
+    [
+        ("http://mlflow:80", False),
+        ("http://mlflow.prod:80", False),
+        ("http://mlflow.ml1:80", True),
+        ("http://mlflow.othr:80", False),
+    ],
+)
+def test_a_client_that_may_mean_another_server(context: MakeContext, uri: str, meant: bool) -> None:
+    pods = listed("pods", trainer(uri), trainer("http://mlflow.other:80"), subject="argo")
+    tried = probe("client", uri.removesuffix(":80"), "not_found")
+    made = context(pods, namespaces("argo", "ml", "other"), tried)
+    found = [item.id for item in section.analyze(made).findings]
+    assert found == ["service.client_host_wrong" if meant else "service.stray_client"]

@@ -13,7 +13,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.findings
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.sections import network_policy as section
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.sections import service as service_section
 
-from .conftest import AT, HOST, LABELS, SOURCE, MakeContext, listed, owned, probe, server_pod, service
+from .conftest import AT, HOST, LABELS, SOURCE, MakeContext, deployment, listed, owned, probe, server_pod, service
 
 DNS = Evidence(
     "kubernetes.dns",
@@ -158,3 +158,12 @@ def test_an_s3_compatible_store(context: MakeContext) -> None:
     tried = probe("tcp", "minio.example.com:9000", "refused", place="pod", address="192.0.2.9")
     made = context(egress({"ports": [NAMES]}), DNS, tried, artifact_endpoint="http://minio.example.com:9000")
     assert found(section.analyze(made)) == {"network_policy.egress_denied server>object_storage": "networkpolicy/p"}
+
+
+@pytest.mark.parametrize(("policy", "expected"), [("None", True), ("ClusterFirst", False)])
+def test_a_pod_that_asks_dns_servers_of_its_own(context: MakeContext, policy: str, expected: bool) -> None:
+    found = deployment()
+    found["spec"]["template"]["spec"] |= {"dnsPolicy": policy, "dnsConfig": {"nameservers": ["10.9.9.9"]}}
+    failing = probe("dns", "db.example.com", "try_again", place="pod")
+    result = section.analyze(context(listed("deployments", found), failing))
+    assert ("network_policy.own_dns_failing" in {item.id for item in result.findings}) is expected

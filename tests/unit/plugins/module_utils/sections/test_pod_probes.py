@@ -14,15 +14,24 @@ from .test_pods import PROBE, events, found, listed, pod
 API = "http://127.0.0.1:5000/api/2.0/mlflow/experiments/search?max_results=1"
 PROGRAM = {"readinessProbe": {"exec": {"command": ["curl", "-f", "localhost"]}}}
 MISSING = "Readiness probe errored and resulted in unknown state: rpc error: exec: curl: executable file not found"
+FAILED = "Readiness probe failed: the check is not satisfied"
 
 
 def answer(status: int = 200) -> tuple[str, str, str, Any]:
     return "probe.http", "pod", API, {"result": "ok", "status": status, "probe_pod": "mlflow-1", "seconds": 1.4}
 
 
-@pytest.mark.parametrize(("ready", "status", "expected"), [(False, 200, True), (False, 503, False), (True, 200, False)])
-def test_a_probe_whose_program_fails_while_the_api_works(ready: bool, status: int, expected: bool) -> None:
-    names = found(listed(pod(ready, **PROGRAM)), events(("Unhealthy", MISSING)), answer(status))
+@pytest.mark.parametrize(
+    ("ready", "text", "status", "expected"),
+    [
+        (False, FAILED, 200, True),
+        (False, FAILED, 503, False),
+        (False, MISSING, 503, True),
+        (True, MISSING, 200, False),
+    ],
+)
+def test_a_probe_whose_program_fails(ready: bool, text: str, status: int, expected: bool) -> None:
+    names = found(listed(pod(ready, **PROGRAM)), events(("Unhealthy", text)), answer(status))
     assert ("pods.probe_misconfigured" in names) is expected
 
 
