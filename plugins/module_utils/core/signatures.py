@@ -104,3 +104,5 @@ ACCESS = re.compile(r"\"(?P<method>GET|POST|PUT|PATCH|DELETE) (?P<path>/\S*) HTT
 """Access line of uvicorn and of gunicorn's default format."""
 READY = re.compile(r"Application startup complete|Listening at: https?://")
 """What uvicorn says when a worker can answer, and gunicorn when its port is open."""
+BOUND = re.compile(r"(?:Uvicorn running on|Listening at:) https?://(?P<host>\[[^\]]+\]|[^:/\s]+)(?::(?P<port>\d+))?")
+"""What both web servers say of their address once it is bound (measured with uvicorn 0.40 and gunicorn 23)."""

@@ -9,11 +9,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ..core.discovery import commands_of
 from ..core.discovery_service import services_named, targets
 from ..core.evidence import API, SOURCE_PREFIX, Evidence
 from ..core.findings import Context, Finding, SectionResult, keys, source_flow
-from ..core.workload import changed, ready_pods, result_of, workload
+from ..core.signatures import BOUND
+from ..core.workload import changed, ready_pods, result_of, server_pods, workload
 from . import client_uris
+from .pod_containers import log_of
 from .policy_flows import admitted_by_label
 from .service_endpoints import made_by_hand, replicas, selection
 from .service_ingress import ingress
@@ -184,6 +187,8 @@ def ports(context: Context, service: Mapping[str, Any], result: SectionResult) -
     entries = service["spec"].get("ports") or []
     if found is None or not entries or any(targets(item, context.target.port, found) for item in entries):
         return
+    if not port_is_known(context, found):
+        return
     declared = {
         value
         for container in found["spec"]["template"]["spec"]["containers"]
@@ -210,6 +215,20 @@ def ports(context: Context, service: Mapping[str, Any], result: SectionResult) -
             facts={"port": context.target.port, "service": name, "patch": port_patch(context, entries)},
         )
     )
+
+
+def port_is_known(context: Context, found: Mapping[str, Any]) -> bool:
+    """Tell whether MLflow's port is given or was seen; a default alone may hide an option that is misspelt."""
+    command = commands_of(found, context.evidence).get(context.target.container)
+    if command and ("port" in command.options or "MLFLOW_PORT" in {*command.environment, *command.references}):
+        return True
+    wanted = f":{context.target.port}"
+    heard = [item for item in context.evidence.all("probe.tcp") if item.seen and item.subject.endswith(wanted)]
+    if any(result_of(item) == "ok" for item in heard):
+        return True
+    logs = [item for pod in server_pods(context) for item in log_of(context, pod, context.target.container)]
+    said = [match["port"] for item in logs for line in item.value["lines"] if (match := BOUND.search(line["text"]))]
+    return str(context.target.port) in said
 
 
 def port_patch(context: Context, entries: list[dict[str, Any]]) -> str:

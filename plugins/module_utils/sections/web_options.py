@@ -13,6 +13,7 @@ from ..core.discovery import commands_of
 from ..core.evidence import API, DEBUG_COPY, POD, Evidence
 from ..core.findings import Context, Finding, SectionResult, keys
 from ..core.server_command import ServerCommand
+from ..core.signatures import BOUND
 from ..core.workload import (
     container_statuses,
     current_pods,
@@ -35,8 +36,6 @@ GUNICORN_ONLY = frozenset(
     {"--timeout", "--keep-alive", "--worker-class", "--threads", "--max-requests", "--preload", "-k"}
 )
 LOOPBACK = re.compile(r"^(?:localhost|127\.\d+\.\d+\.\d+|::1|\[::1\])$")
-BOUND = re.compile(r"(?:Uvicorn running on|Listening at:) https?://(?P<host>\[[^\]]+\]|[^:/\s]+)")
-"""What both web servers say of their address once it is bound (measured with uvicorn 0.40 and gunicorn 23)."""
 
 
 def judge(context: Context, result: SectionResult) -> None:

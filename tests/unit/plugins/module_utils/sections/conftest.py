@@ -59,7 +59,15 @@ def server_pod(name: str = "mlflow-1", address: str = "10.0.0.1") -> dict[str, A
 def deployment(replicas: int = 1, /, **status: int) -> dict[str, Any]:
     template = {
         "metadata": {"labels": LABELS},
-        "spec": {"containers": [{"name": "mlflow", "ports": [{"name": "http", "containerPort": 5000}]}]},
+        "spec": {
+            "containers": [
+                {
+                    "name": "mlflow",
+                    "command": ["mlflow", "server", "--port=5000"],
+                    "ports": [{"name": "http", "containerPort": 5000}],
+                }
+            ]
+        },
     }
     counts = {"replicas": replicas, "updatedReplicas": replicas, **status}
     return {

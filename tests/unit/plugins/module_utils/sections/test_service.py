@@ -52,6 +52,20 @@ def test_a_port_that_leads_nowhere(context: MakeContext, target: Any) -> None:
     assert json.loads(facts["patch"]) == [{"op": "replace", "path": "/spec/ports/0/targetPort", "value": 5000}]
 
 
+@pytest.mark.parametrize(
+    ("command", "heard", "wrong"),
+    [(["--prot=9000"], "refused", False), (["--prot=9000"], "ok", True), (["--port=5000"], "refused", True)],
+)
+def test_a_default_port_that_nobody_saw_proves_nothing(
+    context: MakeContext, command: list[str], heard: str, wrong: bool
+) -> None:
+    misspelt = deployment()
+    misspelt["spec"]["template"]["spec"]["containers"][0]["command"] = ["mlflow", "server", *command]
+    probes = (probe("tcp", HOST, "refused"), probe("tcp", "127.0.0.1:5000", heard, place="pod"))
+    made = context(listed("deployments", misspelt), listed("services", service(target=9000)), *probes)
+    assert ("service.port_mismatch" in found(section.analyze(made))) is wrong
+
+
 @pytest.mark.parametrize("target", [4180, "proxy"])
 def test_a_port_of_a_side_car_is_meant(context: MakeContext, target: Any) -> None:
     found_workload = deployment()
