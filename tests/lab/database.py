@@ -199,6 +199,7 @@ def remove_instance(identifier: str) -> None:
             _remove_files(instance)
     _publish_names()
     try:
+        aws.admin("rds").modify_db_instance(DBInstanceIdentifier=identifier, DeletionProtection=False)
         aws.admin("rds").delete_db_instance(DBInstanceIdentifier=identifier, SkipFinalSnapshot=True)
     except ClientError as error:
         if error.response["Error"]["Code"] != "DBInstanceNotFound":

@@ -103,10 +103,12 @@ def address_patch(context: Context, settings: dict[str, str], lacking: list[str]
     sign = "&" if uri.get("query_keys") else "?"
     name, key, namespace = backend["secret"], backend["key"], context.target.namespace
     kind = f"{context.target.kind.lower()}/{context.target.deployment}"
+    more = (sign + addition).replace("&", "\\&")
     text = (
-        f"kubectl -n {namespace} get secret {name} -o json \\\n"
-        f"""  | jq '.data["{key}"] |= (@base64d | rtrimstr("\\n") + "{sign}{addition}" | @base64)' \\\n"""
-        f"  | kubectl replace -f -\n"
+        f"kubectl -n {namespace} get secret {name} -o go-template='{{{{index .data \"{key}\" | base64decode}}}}' \\\n"
+        f"  | tr -d '\\n' | sed 's/$/{more}/' \\\n"
+        f"  | kubectl -n {namespace} create secret generic {name} --from-file={key}=/dev/stdin --dry-run=client -o yaml"
+        f" \\\n  | kubectl -n {namespace} patch secret {name} --patch-file=/dev/stdin\n"
         f"kubectl -n {namespace} rollout restart {kind}"
     )
     return (Patch("kubectl", text),)

@@ -16,6 +16,9 @@ from ..core.findings import Context
 from .catalogue import BY_ID
 
 
+ENTRY = "a pod of the server that may be entered"
+
+
 class Grade(StrEnum):
     """State of one item; what could not be looked at is unknown and never ok."""
 
@@ -101,6 +104,8 @@ def unseen(id_: str, look: Evidence | None, needs: str) -> Item:
         return unknown(id_, "nobody looked at it", needs)
     if look.state is State.FORBIDDEN:
         return unknown(id_, f"not allowed to look: {look.detail}", look.detail or needs, look)
+    if look.state is State.SKIPPED:
+        return unknown(id_, f"no pod was entered: {look.detail}", ENTRY, look)
     return unknown(id_, f"could not look ({look.state.value}): {look.detail or 'no answer'}", needs, look)
 
 

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from ..core.connection_budget import Pool, most_replicas, read_pool
 from ..core.discovery_stores import SERVERLESS, dialect
 from ..core.evidence import API, Evidence
-from ..core.findings import Context
+from ..core.findings import Context, parse_time
 from ..core.network_policy import selects
 from ..core.workload import workload, workload_name
 from .items import Item, Patch, container_patch, kubectl, missing, ok, unknown, unseen, weak, workload_patch
@@ -35,6 +36,8 @@ RECYCLE_SECONDS = 1800
 TARGET_PERCENT = 70
 CALM_SECONDS = 600
 """MLflow takes up to two minutes to start (field guide section 2.3), so that scaling down early costs twice."""
+FIRST_MEASUREMENT = timedelta(minutes=5)
+"""Pods and autoscalers that are younger have no metrics yet."""
 
 
 def judge(context: Context) -> list[Item]:
@@ -103,6 +106,8 @@ def autoscaler(context: Context, sizing: Sizing) -> Item:
     span = f"{spec.get('minReplicas', 1)} to {spec['maxReplicas']} replicas"
     if problems:
         return weak(id_, f"{name} scales {span}, but {'; '.join(problems)}", patches, look, database_look(context))
+    if unmeasured(scaler):
+        return unknown(id_, f"{name} scales {span}, and has measured nothing yet", "a few minutes of metrics", look)
     return ok(id_, f"{name} scales {span}", look, database_look(context))
 
 
@@ -115,9 +120,10 @@ def scaler_problems(context: Context, scaler: dict[str, Any]) -> list[str]:
     by_resource = [item["resource"]["name"] for item in spec.get("metrics") or [] if item.get("type") == "Resource"]
     requests = (container_of(context).get("resources") or {}).get("requests") or {}
     problems += [f"the container requests no {name} to measure by" for name in by_resource if name not in requests]
-    for condition in (scaler.get("status") or {}).get("conditions") or []:
-        if condition.get("type") == "ScalingActive" and condition.get("status") == "False":
-            problems.append(f"it cannot measure: {condition.get('reason', '')}")
+    failed = unmeasured(scaler)
+    since = str((failed or {}).get("lastTransitionTime") or "")
+    if failed and since and context.now - parse_time(since) > FIRST_MEASUREMENT:
+        problems.append(f"it cannot measure: {failed.get('reason', '')}")
     look = database_look(context)
     if look is not None and look.seen and "max_connections" in look.value:
         budget = budget_of(context, look, highest)
@@ -125,6 +131,12 @@ def scaler_problems(context: Context, scaler: dict[str, Any]) -> list[str]:
             needed = budget.needed if budget.needed is not None else "any number of"
             problems.append(f"at {highest} it may open {needed} connections of {budget.available}")
     return problems
+
+
+def unmeasured(scaler: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the condition that says that an autoscaler has no metrics, when one says so."""
+    conditions: list[dict[str, Any]] = (scaler.get("status") or {}).get("conditions") or []
+    return next((item for item in conditions if item["type"] == "ScalingActive" and item["status"] == "False"), None)
 
 
 def autoscaler_patch(context: Context, sizing: Sizing) -> Patch:
