@@ -31,8 +31,8 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         settings = read_settings(self, variables, writes=False)
         try:
-            report = audit(settings)
-            path = "" if settings.check_mode else publish(report, settings)
+            report, evidence = audit(settings)
+            path = "" if settings.check_mode else publish(report, evidence, settings)
         except RunError as error:
             raise AnsibleActionFail(str(error)) from error
         display.display("\n" + text(report) + (f"Report: {path}\n" if path else ""))

@@ -40,8 +40,12 @@ PREFIX = "prevention"
 """Before the names of an audit's files, which stand beside those of diagnoses."""
 
 
-def audit(settings: Settings) -> dict[str, Any]:
-    """Collect and judge what prevents incidents of one server; nothing is written to it."""
+def audit(settings: Settings) -> tuple[dict[str, Any], str]:
+    """Collect and judge what prevents incidents of one server; nothing is written to it.
+
+    Returns:
+        the report, and the evidence that it stands on as JSON; both redacted.
+    """
     started, began = utc_now(), time.monotonic()
     collected = collect(settings, utc_now)
     target = collected.target
@@ -56,7 +60,7 @@ def audit(settings: Settings) -> dict[str, Any]:
         problem=collected.discovery.problem,
     )
     clean: dict[str, Any] = Redactor(collected.secrets).data(report)
-    return clean
+    return clean, collected.evidence.to_json()
 
 
 def page(report: Mapping[str, Any]) -> str:
@@ -74,14 +78,15 @@ def page(report: Mapping[str, Any]) -> str:
     )
 
 
-def publish(report: Mapping[str, Any], settings: Settings) -> str:
-    """Write JSON, text and HTML beside each other; return the JSON's path."""
+def publish(report: Mapping[str, Any], evidence: str, settings: Settings) -> str:
+    """Write JSON, text, HTML and the evidence beside each other; return the JSON's path."""
     folder = server_folder(settings.report_dir, report["server"])
     stem = f"{PREFIX}-{report['started'].replace(':', '').replace('-', '')}"
     documents = {"json": json.dumps(report, indent=1, sort_keys=True) + "\n", "txt": text(report), "html": page(report)}
     for suffix, content in documents.items():
         write_whole(folder / f"{stem}.{suffix}", content)
         write_whole(folder / f"{PREFIX}-latest.{suffix}", content)
+    write_whole(folder / f"{stem}.evidence.json", evidence)
     return str(folder / f"{stem}.json")
 
 

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an audit of prevention is tried with: kinds of the Prometheus operator, printed patches, writes that were made.
 
-``python -m tests.lab.prevention COMMAND``: ``monitoring on|off``, ``weaken SERVER``, ``apply REPORT``,
-``operator NAME``, ``writes NAME SINCE``.
+``python -m tests.lab.prevention COMMAND``: ``monitoring on|off``, ``weaken|remove SERVER``, ``apply REPORT``,
+``operator NAME``, ``writes NAME NAMESPACE SINCE``.
 """
 
 from __future__ import annotations
@@ -104,9 +104,25 @@ def measured(namespace: str) -> bool:
     return bool(active) and set(active) == {"True"}
 
 
+def remove_alarms(identifier: str) -> None:
+    """Remove every alarm on a database instance: nothing else of the lab does."""
+    cloudwatch = aws.admin("cloudwatch")
+    alarms = cloudwatch.describe_alarms(AlarmNamePrefix=f"{identifier}-")["MetricAlarms"]
+    if alarms:
+        cloudwatch.delete_alarms(AlarmNames=[row["AlarmName"] for row in alarms])
+
+
+def remove(server: servers.Server) -> None:
+    """Take a server away with its alarms and the kinds of the Prometheus operator."""
+    remove_alarms(server.db_instance_identifier)
+    monitoring(on=False)
+    servers.remove(server.name)
+
+
 def weaken(server: servers.Server) -> None:
     """Take from a server what prevents incidents, or leave it there so that it helps nobody."""
     name, rds, s3, iam = server.db_instance_identifier, aws.admin("rds"), aws.admin("s3"), aws.admin("iam")
+    remove_alarms(name)
     rds.modify_db_instance(DBInstanceIdentifier=name, BackupRetentionPeriod=0)
     for metric in ("FreeStorageSpace", "DatabaseConnections"):
         # Neither tells anybody; the second compares the wrong way round as well.
@@ -147,20 +163,16 @@ def weaken(server: servers.Server) -> None:
     kube.wait_ready(server.kind, server.deployment, server.namespace, READY_SECONDS)
 
 
-def written(name: str, since: str) -> list[str]:
-    """What an operator wrote since a moment, beyond entering pods."""
+def written(name: str, namespace: str, since: str) -> list[str]:
+    """What an operator wrote in a namespace, or outside of any, since a moment; all but entering a pod counts."""
     who = operator.named(name)
     begin, end = datetime.fromisoformat(since.replace("Z", "+00:00")), datetime.now(UTC)
-    kubernetes = writes.kubernetes_writes(settings.state_dir() / "audit.log", who.user, begin, end)
+    rows = writes.kubernetes_writes(settings.state_dir() / "audit.log", who.user, begin, end)
+    mine = [row for row in rows if row["namespace"] in ("", namespace) and row["resource"] != "pods/exec"]
     calls = (
         [] if who.iam_user is None else writes.aws_writes(gateway.log_path(), operator_arn(who.iam_user), begin, end)
     )
-    return [*writes.forbidden(kubernetes, calls, []), *(f"{row['verb']} {row['resource']}" for row in made(kubernetes))]
-
-
-def made(kubernetes: list[dict[str, object]]) -> list[dict[str, object]]:
-    """Probe pods, which a diagnosis may make and an audit may not."""
-    return [row for row in kubernetes if row["resource"] == "pods"]
+    return [*(f"{row['verb']} {row['resource']} {row['name']}" for row in mine), *(f"aws {call}" for call in calls)]
 
 
 def main() -> int:
@@ -169,17 +181,20 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("monitoring").add_argument("state", choices=["on", "off"])
     commands.add_parser("weaken").add_argument("server")
+    commands.add_parser("remove").add_argument("server")
     commands.add_parser("apply").add_argument("report", type=Path)
     commands.add_parser("operator").add_argument("name")
     asked = commands.add_parser("writes")
-    asked.add_argument("name")
-    asked.add_argument("since")
+    for argument in ("name", "namespace", "since"):
+        asked.add_argument(argument)
     arguments = parser.parse_args()
     try:
         if arguments.command == "monitoring":
             monitoring(arguments.state == "on")
         elif arguments.command == "weaken":
             weaken(servers.get(arguments.server))
+        elif arguments.command == "remove":
+            remove(servers.get(arguments.server))
         elif arguments.command == "apply":
             apply(arguments.report)
         elif arguments.command == "operator":
@@ -187,7 +202,7 @@ def main() -> int:
             for name, value in operator.environment(operator.named(arguments.name)).items():
                 print(f"export {name}={shlex.quote(value)}")
         else:
-            found = written(arguments.name, arguments.since)
+            found = written(arguments.name, arguments.namespace, arguments.since)
             print("\n".join(found))
             return int(bool(found))
     except LabError as error:

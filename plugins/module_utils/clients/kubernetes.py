@@ -263,7 +263,9 @@ class ClusterReader:
 
     @staticmethod
     def _exec_failure(failure: Exception, namespace: str) -> Observation:
-        text = str(getattr(failure, "reason", "") or failure)
+        # the library may trip over the refusal that it was about to report
+        chain = [failure, *(item for item in (failure.__context__, failure.__cause__) if item)]
+        text = " ".join(str(getattr(item, "reason", "") or item) for item in chain)
         handshake = HANDSHAKE.search(text)
         if handshake:
             return translate(int(handshake["status"]), text, "get", "pods/exec", namespace)

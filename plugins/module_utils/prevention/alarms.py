@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core.evidence import CLOUD, Evidence
 from ..core.findings import Context
-from .database import instance_of, no_instance
+from .database import instance_of, without_instance
 from .items import Item, Patch, missing, ok, unknown, unseen, weak
 from .server import database_look
 
@@ -68,8 +68,7 @@ def one(
     size: int,
 ) -> Item:
     if look is None and instance is None:
-        why, needs = no_instance(context, instance_of(context)[0])
-        return unknown(wanted.id, why, needs)
+        return without_instance(context, wanted.id, instance_of(context)[0])
     if look is None or not look.seen:
         return unseen(wanted.id, look, RIGHT)
     name = look.subject

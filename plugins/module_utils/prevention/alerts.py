@@ -52,7 +52,9 @@ MEANT = {
 NAME = re.compile(
     r"(?<![\w:\"'=.-])(?:mlflow_[a-z0-9_]+|http_request(?:s_total|_duration_seconds_(?:bucket|sum|count)))\b(?!\s*[=!(])"
 )
-REQUESTS = re.compile(r"\bmlflow_http_request_total\s*\{[^}]*\bstatus\s*=~?\s*\"[^\"]*4(?:00|\.\.|\.\*|xx|\[)")
+REQUESTS = re.compile(r"\bmlflow_http_request_total\s*\{(?P<labels>[^}]*)\}")
+STATUS = re.compile(r"\bstatus\s*(?P<operator>=~|!~|!=|=)\s*\"(?P<value>[^\"]*)\"")
+EXHAUSTED = "400"
 PROBED = re.compile(r"\bprobe_success\s*(?:\{(?P<labels>[^}]*)\})?")
 JOB = re.compile(r"\bjob\s*=~?\s*\"(?P<job>[^\"]+)\"")
 API_PATH = "/api/"
@@ -97,13 +99,31 @@ def probes_api(context: Context, expression: str) -> bool:
     )
 
 
+def counts_exhaustion(expression: str) -> bool:
+    """Tell whether a rule counts answers by a status that an exhausted pool gives."""
+    return any(
+        selects_status(match["operator"], match["value"])
+        for found in REQUESTS.finditer(expression)
+        for match in STATUS.finditer(found["labels"])
+    )
+
+
+def selects_status(operator: str, value: str) -> bool:
+    """Evaluate a label matcher of PromQL on the status of an exhausted pool."""
+    try:
+        alike = bool(re.fullmatch(value, EXHAUSTED)) if operator.endswith("~") else value == EXHAUSTED
+    except re.error:
+        return False
+    return alike != operator.startswith("!")
+
+
 def pool_exhaustion(context: Context, look: Evidence) -> Item:
     """An exhausted pool is a 400 after 30 s and nothing else (field guide sections 1 and 2.5)."""
     id_ = "alerts.pool_exhaustion"
     if str(context.target.backend.get("scheme") or "").partition("+")[0] in SERVERLESS:
         return unknown(id_, "the backend store has no pool", "a PostgreSQL database", look)
     rules = [row for row in look.value["items"] if row.get("alert")]
-    by_status = [row for row in rules if REQUESTS.search(row["expr"])]
+    by_status = [row for row in rules if counts_exhaustion(row["expr"])]
     by_probe = [row for row in rules if probes_api(context, row["expr"])]
     patches = (proposal(context),)
     if by_probe or (by_status and exposes(context)):

@@ -76,10 +76,10 @@ def settings_of(context: Context) -> dict[str, str] | None:
 def uri_timeouts(context: Context) -> Item:
     """Without time-outs of its own the server waits as long as the kernel does, and for a lock for ever."""
     id_, kind = "connections.uri_timeouts", dialect(context.target.backend)
-    if kind != "postgresql":
-        return unknown(id_, f"the backend store is {kind or 'not known'}, not PostgreSQL", "a PostgreSQL database")
     settings, look = settings_of(context), secret_look(context)
-    if settings is None:
+    if kind and kind != "postgresql":
+        return unknown(id_, f"the backend store is {kind}, not PostgreSQL", "a PostgreSQL database")
+    if settings is None or not kind:
         return unseen(id_, look, f"get secrets in namespace {context.target.namespace}")
     lacking = [name for name in WANTED if name not in settings]
     if not lacking:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..core.discovery_stores import SERVERLESS, dialect
-from ..core.evidence import CLOUD, Evidence
+from ..core.evidence import CLOUD, Evidence, State
 from ..core.findings import Context, parse_time
 from .items import Item, Patch, missing, ok, unknown, unseen, weak
 from .lifecycle import AUTHORITIES, STANDARD_SUPPORT
@@ -42,24 +42,23 @@ def instance_of(context: Context) -> tuple[Evidence | None, Instance | None]:
     return look, look.value if look is not None and look.seen else None
 
 
-def no_instance(context: Context, look: Evidence | None) -> tuple[str, str]:
+def without_instance(context: Context, id_: str, look: Evidence | None) -> Item:
     """Say why there is no RDS instance to judge, and what would reveal one."""
     kind = dialect(context.target.backend)
     if kind in SERVERLESS:
-        return f"the backend store is a {kind} in the pod: nothing backs it up", "a PostgreSQL database"
+        return unknown(id_, f"the backend store is a {kind} in the pod: nothing backs it up", "a PostgreSQL database")
     if look is None:
-        return "it is not known which RDS instance the database is", "mlflow_db_instance_identifier"
-    return f"no such RDS instance: {look.detail}", "mlflow_db_instance_identifier"
+        return unknown(id_, "it is not known which RDS instance the database is", "mlflow_db_instance_identifier")
+    if look.state in (State.FORBIDDEN, State.UNREACHABLE):
+        return unseen(id_, look, RIGHT)
+    return unknown(id_, f"no such RDS instance: {look.detail}", "mlflow_db_instance_identifier", look)
 
 
 def judge(context: Context) -> list[Item]:
     """Judge everything about the instance; without one every item is unknown."""
     look, instance = instance_of(context)
     if instance is None:
-        if look is not None and look.state.value in ("forbidden", "unreachable"):
-            return [unseen(id_, look, RIGHT) for id_ in ITEMS]
-        why, needs = no_instance(context, look)
-        return [unknown(id_, why, needs, look) for id_ in ITEMS]
+        return [without_instance(context, id_, look) for id_ in ITEMS]
     name = str(instance["DBInstanceIdentifier"])
     return [
         automated_backups(context, instance, name, look),

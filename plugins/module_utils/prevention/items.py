@@ -15,7 +15,6 @@ from ..core.evidence import Evidence, State
 from ..core.findings import Context
 from .catalogue import BY_ID
 
-
 ENTRY = "a pod of the server that may be entered"
 
 

@@ -101,7 +101,7 @@ def probed_path(probe: Mapping[str, Any]) -> str:
         return str(probe["httpGet"].get("path", "/"))
     if "exec" in probe:
         return " ".join(str(word) for word in probe["exec"].get("command") or [])
-    return "tcp" if "tcpSocket" in probe else "grpc"
+    return "only for an open port" if "tcpSocket" in probe else "for gRPC's health"
 
 
 def basic_auth(context: Context) -> bool:

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.connection_budget import (
     Pool,
@@ -33,7 +35,7 @@ def test_a_pool_without_a_limit_never_fits(pool: Pool) -> None:
 
 
 def test_what_is_reserved_taken_or_limited_is_not_available() -> None:
-    common = {"replicas": 1, "workers": 1, "pool": Pool(), "max_connections": 100, "reserved": 3}
+    common: dict[str, Any] = {"replicas": 1, "workers": 1, "pool": Pool(), "max_connections": 100, "reserved": 3}
     assert connection_budget(**common).available == 97
     assert connection_budget(**common, others=20).available == 77
     assert connection_budget(**common, limits=(-1, None, 50)).available == 50
@@ -41,7 +43,7 @@ def test_what_is_reserved_taken_or_limited_is_not_available() -> None:
 
 
 def test_fits_up_to_the_last_connection() -> None:
-    common = {"replicas": 1, "workers": 1, "pool": Pool(), "reserved": 3, "jobs": False}
+    common: dict[str, Any] = {"replicas": 1, "workers": 1, "pool": Pool(), "reserved": 3, "jobs": False}
     assert connection_budget(**common, max_connections=36).fits
     assert not connection_budget(**common, max_connections=35).fits
 
