@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.collect.prevention import collect
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.findings import Context
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.redaction import Redactor
@@ -35,6 +36,7 @@ from jinja2 import Environment
 from .diagnose import utc_now
 from .run import server_folder, write_whole
 
+display = Display()
 TEMPLATE = Path(__file__).with_name("audit.html.j2")
 PREFIX = "prevention"
 """Before the names of an audit's files, which stand beside those of diagnoses."""
@@ -47,7 +49,7 @@ def audit(settings: Settings) -> tuple[dict[str, Any], str]:
         the report, and the evidence that it stands on as JSON; both redacted.
     """
     started, began = utc_now(), time.monotonic()
-    collected = collect(settings, utc_now)
+    collected = collect(settings, utc_now, lambda line: display.display(f"{settings.namespace}: {line}"))
     target = collected.target
     context = Context(target, collected.evidence, datetime.now(UTC)) if target else None
     report = document(

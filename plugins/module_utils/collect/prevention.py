@@ -22,7 +22,8 @@ from . import pod_specs, probe_spec
 from .cluster import ClusterCollector
 from .objects import slim
 from .probe_pods import ProbeRunner
-from .run import Collected, Collection
+from .progress import Progress, Tell
+from .run import Collected, Collection, say_nothing
 from .threads import Clock, Job, Notebook
 
 MONITORING = "/apis/monitoring.coreos.com/v1"
@@ -30,14 +31,17 @@ ABOUT_US = re.compile(r"mlflow|probe_success", re.IGNORECASE)
 STANDARD = "open-source-rds-standard-support"
 
 
-def collect(settings: Settings, clock: Clock) -> Collected:
+def collect(settings: Settings, clock: Clock, tell: Tell = say_nothing) -> Collected:
     """Read what an audit judges; nothing is made, and only one of the server's own pods is entered.
 
     Args:
         settings: where and what to look at.
         clock: returns the UTC time as ISO 8601 with ``Z``.
+        tell: shows a line to a person when something takes long.
     """
-    return AuditCollection(replace(settings, source_namespaces=()), clock).run()
+    collection = AuditCollection(replace(settings, source_namespaces=()), clock, Progress(tell))
+    with collection.progress.running():
+        return collection.run()
 
 
 class AuditCollection(Collection):
@@ -57,7 +61,9 @@ class AuditCollection(Collection):
         spec = probe_spec.blank(self.settings, self.secrets, self.deadline.left())
         words = probe_spec.server_words(pod_specs.workload_of(self.evidence, target), target.container)
         spec |= {"server": True, "words": words, "database": target.db_instance_identifier}
-        return [partial(runner.enter, target.namespace, entered[0]["metadata"]["name"], target.container, spec)]
+        name = entered[0]["metadata"]["name"]
+        enter = partial(runner.enter, target.namespace, name, target.container, spec)
+        return [self.progress.named(f"pod {name} to tell its settings and its database's limits", enter)]
 
     def _collect_server(
         self, target: Target, reader: ClusterReader, cluster: ClusterCollector, runner: ProbeRunner
