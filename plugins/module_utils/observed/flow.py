@@ -60,6 +60,10 @@ def hops(context: Context, verdict: Verdict) -> list[dict[str, Any]]:
     """
     way = [*outside(context, verdict), service_hop(context), server_hop(context, verdict), *dependencies(context)]
     blamed = [(cause.finding, place_of(cause.finding)) for cause in verdict.causes]
+    known = {hop.kind for hop in way}
+    # What is broken may be so much so that discovery found nothing to name there, as with a lost role.
+    lost = {kind: finding.object for finding, (kind, dummy) in blamed if kind not in known}
+    way += [Hop(workload_name(context), lost[kind], kind, UNKNOWN) for kind in lost]
     return [judged(hop, blamed, verdict.status).as_json() for hop in way]
 
 
