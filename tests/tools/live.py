@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 
 from tests.lab.settings import REPOSITORY
-from tests.tools import gates
+from tests.tools import gates, trees
 from tests.tools.environments import MAIN, ToolError, say
 
 SMOKE_FAULTS = (
@@ -71,8 +71,14 @@ def run() -> bool:
     """Everything that needs the lab; True when all of it passed."""
     was_up = _ask_lab("status").returncode == 0
     smoke = ["python", "-m", "tests.lab.faults", "run", "--faults", ",".join(SMOKE_FAULTS)]
+    pages = ["env", f"PYTHONPATH={trees.linked(MAIN)}", "python", "-m", "tests.lab.pages", "check"]
     try:
-        return _step("lab up", [*LAB, "up"]) and molecule("test", "--all") and _step("smoke faults", smoke)
+        return (
+            _step("lab up", [*LAB, "up"])
+            and _step("reports in a browser", pages)
+            and molecule("test", "--all")
+            and _step("smoke faults", smoke)
+        )
     finally:
         if not was_up:
             _step("lab down", [*LAB, "down"])

@@ -149,7 +149,7 @@ def reasons(report: Mapping[str, Any]) -> list[tuple[str, str, Iterable[Entry]]]
         ("outcome", "Before and after", before_and_after(report)),
         ("change", "Change that would be made", [*plain(changes), *digest]),
         ("flow", "The way of a request", [hop_entry(hop) for hop in report.get("flow") or []]),
-        ("timeline", "What happened", [moment_entry(row, report) for row in report.get("timeline") or []]),
+        ("timeline", "What happened", [moment_entry(row, report) for row in moments(report)]),
         ("latency", "How long each layer takes", [layer_entry(row) for row in report.get("latency") or []]),
         ("explained", "Explained by it", explained(report)),
         ("notes", "Worth knowing", plain(notes(report))),
@@ -260,6 +260,20 @@ def hop_entry(hop: Mapping[str, str]) -> Entry:
     head = hop["from"] if hop["from"] == hop["to"] else f"{hop['from']} → {hop['to']}"
     said = f", {hop['said']}" if hop["said"] else ""
     return Entry(head, f"{STATES[hop['state']]}{said}", hop)
+
+
+def moments(report: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    """Return the time line, with both diagnoses when something was repaired between them."""
+    rows = list(report.get("timeline") or [])
+    earlier = report.get("before")
+    if earlier:
+        names = ", ".join(cause["id"] for cause in earlier["verdict"]["causes"])
+        said = f"diagnosed: {earlier['verdict']['status']}" + (f", {names}" if names else "")
+        rows.append({"at": earlier["started"], "kind": "failure", "what": said})
+        what = f"diagnosed after the repair: {report['verdict']['status']}"
+        kind = "recovery" if report["verdict"]["status"] in WELL else "failure"
+        rows.append({"at": report["started"], "kind": kind, "what": what})
+    return sorted(rows, key=lambda row: parse_time(row["at"]))
 
 
 def moment_entry(row: Mapping[str, str], report: Mapping[str, Any]) -> Entry:

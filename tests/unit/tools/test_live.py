@@ -20,6 +20,7 @@ from tests.tools.environments import ToolError
 def commands(mocker: MockerFixture) -> Mock:
     """Stand-in for subprocess.run; each command of the lab that is in `failing` ends non-zero."""
     mocker.patch.object(live.gates, "variables", return_value={})
+    mocker.patch.object(live.trees, "linked", return_value="tree")
     return mocker.patch.object(live.subprocess, "run", side_effect=answering())
 
 
@@ -34,13 +35,13 @@ def answering(*failing: str) -> Mock:
 
 def verbs(commands: Mock) -> list[str]:
     """What was run, each by its last telling word."""
-    known = ("status", "up", "env", "down", "test", "run")
+    known = ("status", "up", "check", "env", "down", "test", "run")
     return [next(word for word in known if word in call.args[0]) for call in commands.call_args_list]
 
 
 def test_a_lab_that_was_up_stays_up(commands: Mock) -> None:
     assert live.run()
-    assert verbs(commands) == ["status", "up", "env", "test", "run"]
+    assert verbs(commands) == ["status", "up", "check", "env", "test", "run"]
 
 
 def test_a_lab_that_was_down_goes_down_again(commands: Mock) -> None:
@@ -52,7 +53,7 @@ def test_a_lab_that_was_down_goes_down_again(commands: Mock) -> None:
 def test_the_first_failure_ends_the_run_and_the_lab(commands: Mock) -> None:
     commands.side_effect = answering("status", "molecule")
     assert not live.run()
-    assert verbs(commands) == ["status", "up", "env", "test", "down"]
+    assert verbs(commands) == ["status", "up", "check", "env", "test", "down"]
 
 
 def test_molecule_runs_as_the_operator(commands: Mock) -> None:
