@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.catalogue import KINDS
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.prevention.catalogue import KINDS as AUDITED
 
 from tests.tools.pages import proofs
 
@@ -40,7 +41,7 @@ class Entry:
     evidence: tuple[str, ...]
     sections: tuple[str, ...] = ()
     advice: str = ""
-    kept: bool = False
+    items: tuple[str, ...] = ()
 
     @property
     def findings(self) -> list[str]:
@@ -51,6 +52,11 @@ class Entry:
             for kind in KINDS
             if kind.id.partition(".")[0] in sections and proofs.proofs(kind.id) & set(self.evidence)
         ]
+
+    @property
+    def audited(self) -> list[str]:
+        """Items of an audit of prevention that judge it."""
+        return [kind.id for kind in AUDITED if kind.id.partition(".")[0] in self.items]
 
     @property
     def proposed_by(self) -> list[str]:
@@ -73,16 +79,16 @@ def entries() -> list[Entry]:
     for runbook in yaml.safe_load(SOURCE.read_text(encoding="utf-8")):
         for heading in runbook["headings"]:
             for entry in heading["entries"]:
-                lists: dict[str, Any] = {key: tuple(entry.get(key, ())) for key in ("evidence", "sections")}
+                lists: dict[str, Any] = {key: tuple(entry.get(key, ())) for key in ("evidence", "sections", "items")}
                 found.append(Entry(runbook["runbook"], heading["heading"], **{**entry, **lists}))
     return found
 
 
 def answer(entry: Entry) -> str:
     """What an entry can lead to, as a table cell."""
-    if entry.kept:
-        return "kept in the evidence for a person; no rule judges it"
     parts = [spelt(entry.findings)]
+    if entry.audited:
+        parts.append(f"judged by `audit_prevention`: {spelt(entry.audited)}")
     if entry.proposed_by:
         parts.append(f"proposed by {spelt(entry.proposed_by)}")
     if entry.warned_by:
