@@ -14,7 +14,7 @@ from ..core.discovery_stores import dialect
 from ..core.evidence import API, Evidence
 from ..core.findings import Context, parse_time
 from ..core.server_command import driver_settings, session_settings
-from .items import Item, Patch, missing, ok, unknown, unseen, weak
+from .items import ENTRY, Item, Patch, missing, ok, unknown, unseen, weak
 from .server import command_of, database_look
 
 OLDEST = timedelta(days=90)
@@ -79,6 +79,9 @@ def uri_timeouts(context: Context) -> Item:
     settings, look = settings_of(context), secret_look(context)
     if kind and kind != "postgresql":
         return unknown(id_, f"the backend store is {kind}, not PostgreSQL", "a PostgreSQL database")
+    if settings is None and look is not None and look.seen:
+        backend = context.target.backend
+        return unknown(id_, f"Secret {backend.get('secret')} has no address under {backend.get('key')}", ENTRY, look)
     if settings is None or not kind:
         return unseen(id_, look, f"get secrets in namespace {context.target.namespace}")
     lacking = [name for name in WANTED if name not in settings]

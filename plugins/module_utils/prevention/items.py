@@ -15,7 +15,7 @@ from ..core.evidence import Evidence, State
 from ..core.findings import Context
 from .catalogue import BY_ID
 
-ENTRY = "a pod of the server that may be entered"
+ENTRY = "a measurement from inside one of the server's pods"
 
 
 class Grade(StrEnum):
@@ -104,7 +104,7 @@ def unseen(id_: str, look: Evidence | None, needs: str) -> Item:
     if look.state is State.FORBIDDEN:
         return unknown(id_, f"not allowed to look: {look.detail}", look.detail or needs, look)
     if look.state is State.SKIPPED:
-        return unknown(id_, f"no pod was entered: {look.detail}", ENTRY, look)
+        return unknown(id_, f"not measured: {look.detail}", ENTRY, look)
     return unknown(id_, f"could not look ({look.state.value}): {look.detail or 'no answer'}", needs, look)
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from ..core.connection_budget import Pool, most_replicas, read_pool
 from ..core.discovery_stores import SERVERLESS, dialect
-from ..core.evidence import API, Evidence
+from ..core.evidence import API, POD, Evidence
 from ..core.findings import Context, parse_time
 from ..core.network_policy import selects
 from ..core.workload import workload, workload_name
-from .items import Item, Patch, container_patch, kubectl, missing, ok, unknown, unseen, weak, workload_patch
+from .items import ENTRY, Item, Patch, container_patch, kubectl, missing, ok, unknown, unseen, weak, workload_patch
 from .server import (
     LEAST_REPLICAS,
     Sizing,
@@ -174,6 +174,8 @@ def connection_budget_item(context: Context, sizing: Sizing) -> Item:
     id_, look = "scaling.connection_budget", database_look(context)
     if one_pod_only(context):
         return unknown(id_, f"no database server: {one_pod_only(context)}", "a PostgreSQL database")
+    if look is None and context.evidence.value("probe.pod", POD):
+        return unknown(id_, "the server's pod does not reach its database", ENTRY)
     if look is None or not look.seen or "max_connections" not in look.value:
         return unseen(id_, look, f"create pods/exec in namespace {context.target.namespace}")
     scaler = autoscaler_of(context)
@@ -183,7 +185,7 @@ def connection_budget_item(context: Context, sizing: Sizing) -> Item:
     pool = read_pool(pool_variables(context))
     each = f"{workers_of(context)} worker{'s' * (workers_of(context) != 1)}, {pool.size} + {pool.overflow} per engine"
     summary = (
-        f"{pods} pods (a rolling update's among them; {each}) may open "
+        f"{pods} pod{'s' * (pods != 1)} (a rolling update's among them; {each}) may open "
         f"{'any number of' if budget.needed is None else budget.needed} connections of {budget.available}"
     )
     if budget.fits:

@@ -29,8 +29,8 @@ Change = Callable[[Any], None]
 class Audited:
     """The recorded evidence, and what an audit says of it once it was changed."""
 
-    def __init__(self) -> None:
-        self.evidence = EvidenceSet.from_json(RECORDED)
+    def __init__(self, recorded: str = RECORDED) -> None:
+        self.evidence = EvidenceSet.from_json(recorded)
         self.now = max(parse_time(item.at) for item in self.evidence)
 
     def change(self, what: str, change: Change) -> Audited:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import State
@@ -17,7 +18,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.prevention.ca
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.prevention.items import Grade, Item
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.prevention.text import text
 
-from .conftest import Audited
+from .conftest import PREPARED, Audited
 
 AREAS = {
     "aws.db_instance": ("database.",),
@@ -122,3 +123,18 @@ def test_text_of_a_server_that_was_not_found() -> None:
     )
     assert report["status"] == "unknown"
     assert "namespace pv does not exist" in text(report)
+
+
+UNDECIDED = frozenset({"two_servers"})
+"""Records in which no one server can be chosen."""
+RECORDS = [path for path in sorted(PREPARED.parents[1].glob("*.json")) if path.stem not in UNDECIDED]
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_every_recorded_server_can_be_audited_and_what_a_diagnosis_does_not_read_stays_unknown(path: Path) -> None:
+    audited = Audited(json.dumps(json.loads(path.read_text(encoding="utf-8"))["evidence"]))
+    items = {item.id: item for item in judge(audited.context())}
+    assert list(items) == [kind.id for kind in KINDS]
+    assert all(item.needs for item in items.values() if item.grade is Grade.UNKNOWN)
+    unread = {item.grade for id_, item in items.items() if id_.startswith(("alarms.", "alerts."))}
+    assert unread == {Grade.UNKNOWN}
