@@ -206,10 +206,10 @@ def cpu_limit(context: Context) -> float | None:
 
 def workers(context: Context, result: SectionResult) -> None:
     """Sync workers that are all held by slow peers: even ``/health`` waits, while the container does nothing."""
-    health = calls(context, "/health")
-    waiting = [item for item in health if result_of(item) == "timeout" or seconds(item) >= SLOW_CALL_SECONDS]
-    if context.target.web_server != "gunicorn" or not waiting or len(waiting) != len(health):
-        return
+    asked = [*calls(context, "/health"), *calls(context, HONEST)]
+    waiting = [item for item in asked if result_of(item) == "timeout"]
+    if context.target.web_server != "gunicorn" or not waiting or len(waiting) != len(asked):
+        return  # an answer that is merely late comes from a worker that is free, on a machine that is busy
     usage, limit = cpu_usage(context), cpu_limit(context)
     if usage is None or usage > IDLE_SHARE * (limit or 1.0):
         return

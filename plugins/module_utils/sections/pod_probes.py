@@ -142,7 +142,8 @@ def misconfigured(
     answer = STATUS.search(text)
     got = answer["status"] if answer else logged_answer(context, pod, path) if "httpGet" in spec else ""
     alive = serves(context, pod)
-    if WRONG_SCHEME.search(text):
+    encrypted = asked.get("scheme") == "HTTPS" and port == context.target.port and bool(answered_api(context))
+    if WRONG_SCHEME.search(text) or encrypted:
         asks, gets = f"HTTPS on port {port}", "plain HTTP"
     elif got in WRONG_ANSWERS and (path != context.target.static_prefix + "/health" or answered_api(context)):
         asks, gets = path, got

@@ -29,7 +29,16 @@ from ..core.workload import (
     workload_name,
 )
 from . import pod_probes
-from .pod_containers import MISSING_OBJECT, config_missing, init_failing, is_sidecar, judge_container, pod_keys, simple
+from .pod_containers import (
+    MISSING_OBJECT,
+    SETTLED,
+    config_missing,
+    init_failing,
+    is_sidecar,
+    judge_container,
+    pod_keys,
+    simple,
+)
 from .pod_probes import is_starting, start_budget
 
 CREATE_FAILURES = (
@@ -39,6 +48,7 @@ CREATE_FAILURES = (
 GATE_PATIENCE = timedelta(seconds=20)
 """A load balancer's controller sets its condition within some seconds after the containers are ready."""
 
+REPEATED = 2
 INIT_SECONDS = 120
 """Migrations of a small database end within seconds; waiting for something that does not come never ends."""
 
@@ -150,7 +160,7 @@ def judge_pod(context: Context, pod: Mapping[str, Any], result: SectionResult) -
     name = pod["metadata"]["name"]
     events = events_about(context, name)
     if pod.get("status", {}).get("phase") == "Failed" and pod["status"].get("reason") == "Evicted":
-        if not ready_pods(context):
+        if not ready_pods(context) or evicted_again(context):
             result.findings.append(
                 simple(
                     context,
@@ -203,6 +213,16 @@ def readiness_gates(context: Context, pod: Mapping[str, Any], result: SectionRes
             text = f"all containers of pod {facts['pod']} are ready, but its readiness gate {name} {said}"
             found = simple(context, "pods.readiness_gate_waiting", text, facts, since=settled)
             result.findings.append(found)
+
+
+def evicted_again(context: Context) -> bool:
+    """Tell whether one pod after the other is evicted, so that the one that is ready now will be as well."""
+    moments = [
+        pod["status"].get("startTime") or pod["metadata"]["creationTimestamp"]
+        for pod in server_pods(context)
+        if pod["status"].get("phase") == "Failed" and pod["status"].get("reason") == "Evicted"
+    ]
+    return sum(context.now - parse_time(moment) <= SETTLED for moment in moments) >= REPEATED
 
 
 def starting(context: Context, pod: Mapping[str, Any], result: SectionResult) -> None:

@@ -86,7 +86,11 @@ def cannot_start(context: Context, seen: list[Match], result: SectionResult) -> 
     """Report a module that the workers cannot import: they die again and again, or take the server with them (W-04)."""
     if any(is_ready(pod) for pod in current_pods(context)):
         return
-    lines = [match for match in seen if match.signature.id == "module_missing" and own_log(context, match)]
+    lines = [
+        match
+        for match in seen
+        if match.signature.id == "module_missing" and own_log(context, match) and not told_otherwise(seen, match)
+    ]
     if not lines:
         return
     died = [match for match in seen if match.signature.id in ("uv_died", "gu_boot") and own_log(context, match)]
@@ -106,6 +110,17 @@ def cannot_start(context: Context, seen: list[Match], result: SectionResult) -> 
             measured=True,
             facts={"error": f"use an image in which this works: {error}"},
         )
+    )
+
+
+def told_otherwise(seen: list[Match], match: Match) -> bool:
+    """Tell whether a web server's own word about its options goes with an import that failed: then those are wrong."""
+    return any(
+        other.signature.id == "cli_error"
+        and other.evidence is match.evidence
+        and bool(other.at and match.at)
+        and abs(parse_time(other.at) - parse_time(match.at)) <= OWN_TIMEOUT
+        for other in seen
     )
 
 

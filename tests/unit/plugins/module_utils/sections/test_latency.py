@@ -68,6 +68,11 @@ def test_workers_that_slow_peers_hold(context: MakeContext, server: str, health:
     assert ("latency.workers_blocked" in found) is expected
 
 
+def test_an_answer_that_is_late_comes_from_a_worker_that_is_free(context: MakeContext) -> None:
+    found = names(context, limited(None), used("20m"), call("/health", 2.7), call(SEARCH, 4.4), web_server="gunicorn")
+    assert found == {"latency.slow_calls"}
+
+
 def killed(*times: str) -> Evidence:
     lines = [{"at": f"2026-01-01T{at}Z", "text": f"[1] [CRITICAL] WORKER TIMEOUT (pid:{at[-2:]})"} for at in times]
     value = {"lines": lines, "truncated": False}
@@ -93,3 +98,25 @@ def test_workers_that_gunicorn_kills(context: MakeContext, evidence: tuple[Evide
     made = context(listed("deployments", deployment()), *evidence, web_server="gunicorn")
     found = {item.id for item in web_server.analyze(made).findings}
     assert ("web_server.worker_timeout" in found) is expected
+
+
+def test_a_worker_class_that_does_not_exist_is_an_option_and_no_missing_module(context: MakeContext) -> None:
+    pod = server_pod()
+    pod["status"] |= {"conditions": [{"type": "Ready", "status": "False"}]}
+    end = {
+        "exitCode": 0,
+        "reason": "Completed",
+        "startedAt": "2026-01-01T11:59:00Z",
+        "finishedAt": "2026-01-01T11:59:10Z",
+    }
+    state = {"waiting": {"reason": "CrashLoopBackOff"}}
+    pod["status"]["containerStatuses"] = [{"name": "mlflow", "state": state, "lastState": {"terminated": end}}]
+    texts = (
+        "Error: class uri 'uvlcorn' invalid or not found: ",
+        "ImportError: Entry point ('gunicorn.workers', 'uvlcorn') not found",
+    )
+    value = {"lines": [{"at": "2026-01-01T11:59:10Z", "text": text} for text in texts], "truncated": False}
+    log = Evidence("kubernetes.pod_log", API, "mlflow-1/mlflow/current", AT, State.OK, value)
+    found = {item.id for item in web_server.analyze(context(listed("pods", pod), log)).findings}
+    assert "web_server.options_invalid" in found
+    assert "web_server.workers_cannot_start" not in found

@@ -12,7 +12,7 @@ import pytest
 from .test_pods import PROBE, events, found, listed, pod
 
 API = "http://127.0.0.1:5000/api/2.0/mlflow/experiments/search?max_results=1"
-PROGRAM = {"readinessProbe": {"exec": {"command": ["curl", "-f", "localhost"]}}}
+PROGRAM: dict[str, Any] = {"readinessProbe": {"exec": {"command": ["curl", "-f", "localhost"]}}}
 MISSING = "Readiness probe errored and resulted in unknown state: rpc error: exec: curl: executable file not found"
 FAILED = "Readiness probe failed: the check is not satisfied"
 
@@ -40,3 +40,9 @@ def test_a_readiness_probe_that_does_not_wait(seconds: int, status: int, expecte
     item = pod(False, readinessProbe={**PROBE, "timeoutSeconds": seconds})
     told = events(("Unhealthy", 'Readiness probe failed: Get "http://10.0.0.1:5000/health": context deadline exceeded'))
     assert ("pods.readiness_too_tight" in found(listed(item), told, answer(status))) is expected
+
+
+@pytest.mark.parametrize(("scheme", "expected"), [("HTTPS", True), ("HTTP", False)])
+def test_a_probe_that_speaks_https_to_a_plain_port(scheme: str, expected: bool) -> None:
+    item = pod(False, readinessProbe={"httpGet": {"path": "/health", "port": 5000, "scheme": scheme}})
+    assert ("pods.probe_misconfigured" in found(listed(item), answer())) is expected

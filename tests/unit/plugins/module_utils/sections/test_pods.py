@@ -207,3 +207,14 @@ def test_a_worker_that_gunicorn_itself_killed_did_not_lack_memory() -> None:
     result = pods.SectionResult()
     web_workers.judge(context(listed(pod(True)), lines, used("1000Mi")), result)
     assert "pods.worker_out_of_memory" not in [finding.id for finding in result.findings]
+
+
+@pytest.mark.parametrize(("times", "expected"), [(1, False), (2, True)])
+def test_pods_that_are_evicted_one_after_the_other(times: int, expected: bool) -> None:
+    gone = []
+    for number in range(times):
+        item = pod(False)
+        item["metadata"] |= {"name": f"mlflow-{number + 2}", "creationTimestamp": f"2026-11-22T11:5{number}:00Z"}
+        item["status"] = {"phase": "Failed", "reason": "Evicted", "message": "ephemeral local storage exceeds"}
+        gone.append(item)
+    assert ("pods.evicted" in found(listed(pod(True), *gone))) is expected
