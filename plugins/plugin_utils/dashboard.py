@@ -17,6 +17,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.calls
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.kubernetes import ClusterReader
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.dashboard import choose_way
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.findings import Context
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.redaction import Redactor
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import Settings
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.workload import workload_name
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.dashboard import (
@@ -26,7 +27,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.dashboard imp
 )
 
 from .diagnose import Diagnosis, utc_now
-from .forwards import LOOPBACK, MORE_PORTS, SUFFIX, Forward, default_folder, holder, is_free, only_one
+from .forwards import LOOPBACK, MORE_PORTS, SUFFIX, Forward, ForwardError, default_folder, holder, is_free, only_one
 from .page_visit import Visit, credentials, visit, visit_patiently
 from .run import server_folder
 
@@ -82,26 +83,27 @@ class Opening:
 
         Raises:
             DashboardError: it does not open; no process of ours is left then.
-            ForwardError: the same, while it was started.
         """
-        with only_one(self.path):
-            forward = Forward(self.path)
-            reason = hopeless(self.context, self.verdict)
-            if reason:
-                self.fail(forward, reason)
-            if self.by_ingress():
-                self.close(forward, "an ingress leads there")
-            elif not self.is_open(forward):
-                self.open(forward)
+        redactor = Redactor(self.diagnosis.collected.secrets)
+        try:
+            with only_one(self.path):
+                self._run(Forward(self.path))
+        except (DashboardError, ForwardError) as failure:
+            raise DashboardError(redactor.text("; ".join([str(failure), *self.result.done]))) from None
+        self.result.notes = [redactor.text(note) for note in self.result.notes]
         return self.result
 
-    def fail(self, forward: Forward, reason: str) -> None:
-        ended = [] if self.settings.check_mode else forward.end()
-        raise DashboardError(
-            reason + (f"; the port-forward that was open is closed ({', '.join(ended)})" if ended else "")
-        )
+    def _run(self, forward: Forward) -> None:
+        reason = hopeless(self.context, self.verdict)
+        if reason:
+            self.close(forward, "nothing can answer")
+            raise DashboardError(reason)
+        if self.by_ingress(forward):
+            self.close(forward, "an ingress leads there")
+        elif not self.is_open(forward):
+            self.open(forward)
 
-    def by_ingress(self) -> bool:
+    def by_ingress(self, forward: Forward) -> bool:
         """Take an ingress whose page opens from here; say of every other one why it does not."""
         if self.settings.dashboard_way not in ("auto", "ingress"):
             return False
@@ -112,6 +114,7 @@ class Opening:
                 return True
             self.result.notes.append(f"ingress/{name} does not open from here: {address}: {seen.problem}")
         if self.settings.dashboard_way == "ingress":
+            self.close(forward, "an ingress is wanted now")
             raise DashboardError("; ".join(self.result.notes) or "no ingress with a host leads to the server's Service")
         return False
 

@@ -120,6 +120,7 @@ class KubectlWay:
         self._command, self._told, self._log = command, told, log
         self._lock = threading.Lock()
         self._child: subprocess.Popen[str] | None = None
+        self._lost: subprocess.Popen[str] | None = None
         self._port = 0
         self._last = ""
         self._listening = threading.Event()
@@ -131,7 +132,7 @@ class KubectlWay:
             NoWay: it does not start.
         """
         with self._lock:
-            if self._child is None or self._child.poll() is not None:
+            if self._child is None or self._child is self._lost or self._child.poll() is not None:
                 self._start()
             port = self._port
         try:
@@ -183,6 +184,7 @@ class KubectlWay:
                 self._last = line.strip()[:COMPLAINT]
                 self._log(self._last)
                 if POD_LOST.search(line):
+                    self._lost = child
                     child.terminate()
         child.wait()
         if child is self._child:
