@@ -26,6 +26,12 @@
         if (box(text).right > box(frame).right + 1) found.add(`out of its box: ${text.textContent}`);
     }
   }
+  for (const label of document.querySelectorAll("dt, th, td"))
+    if (/^\S{1,12}$/.test(label.textContent.trim())) {
+      const text = document.createRange();
+      text.selectNodeContents(label);
+      if (text.getClientRects().length > 1) found.add(`a word in two lines: ${label.textContent}`);
+    }
   for (const target of document.querySelectorAll("summary, button, h3 a"))
     if (box(target).height && box(target).height < leastTarget) found.add(`hard to hit: ${target.textContent}`);
   if (document.querySelectorAll("pre.command").length !== document.querySelectorAll("pre.command + button").length)

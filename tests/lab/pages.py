@@ -80,10 +80,10 @@ def check() -> bool:
 
 
 def html_of(source: str) -> tuple[str, str]:
-    """Return the name and the page of a record of ``tests/evidence`` or of a report's or a fleet's JSON file."""
+    """Return the name and the page of a record of ``tests/evidence``, or of a report's or a fleet's JSON file."""
     name, dummy, path = source.rpartition("=")
     if not path.endswith(".json"):
-        return name or path, page(report_on(path))
+        return name or path, dict(pages())[path] if path in ("fleet", "repaired") else page(report_on(path))
     document: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     return name or Path(path).stem, fleet_page(document) if "servers" in document else page(document)
 

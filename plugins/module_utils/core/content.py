@@ -234,7 +234,7 @@ def before_and_after(report: Mapping[str, Any]) -> list[Entry]:
         return ", ".join(f"{cause['id']} ({cause['object']})" for cause in causes) or "none"
 
     rows = [
-        ("time", short_time(before["started"]), short_time(report["started"])),
+        ("time", time_of_day(before["started"], report), time_of_day(report["started"], report)),
         ("status", earlier["status"], verdict["status"]),
         *((name, WORDS[earlier["impact"][name]], WORDS[verdict["impact"][name]]) for name in CAPABILITIES),
         ("cause", named(earlier["causes"]), named(verdict["causes"])),
@@ -277,11 +277,13 @@ def moments(report: Mapping[str, Any]) -> list[Mapping[str, str]]:
 
 
 def moment_entry(row: Mapping[str, str], report: Mapping[str, Any]) -> Entry:
-    """Give the time of day, and the date where it is another one."""
-    moment = short_time(row["at"])
-    day, dummy, clock = moment.removesuffix(" UTC").partition(" ")
-    when = clock if report["started"].startswith(day) else f"{day} {clock}"
-    return Entry(f"{when} {row['kind']}", row["what"], row)
+    return Entry(f"{time_of_day(row['at'], report)} {row['kind']}", row["what"], row)
+
+
+def time_of_day(moment: str, report: Mapping[str, Any]) -> str:
+    """Give the time of day, and the date where it is not the report's."""
+    day, dummy, clock = short_time(moment).removesuffix(" UTC").partition(" ")
+    return clock if report["started"].startswith(day) else f"{day} {clock}"
 
 
 def layer_entry(row: Mapping[str, Any]) -> Entry:
