@@ -24,6 +24,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report i
     server_document,
 )
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import from_variables
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.step import Situation
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.verdict import Verdict
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.diagnosis import analyze
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.observations import observe
@@ -62,7 +63,9 @@ def judged(name: str) -> Recorded:
 def report_on(name: str, baseline: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the report on a record, as ``diagnose`` writes it."""
     seen = judged(name)
-    plan = make_plan(seen.target, seen.verdict, seen.evidence, baseline or {})
+    settings = from_variables({"mlflow_namespace": seen.namespace})
+    situation = Situation(seen.context, baseline or {}, settings) if seen.target else None
+    plan = make_plan(situation, seen.verdict, seen.evidence)
     return build(
         server=server_document(seen.target, seen.evidence, seen.namespace, "lab"),
         started=seen.now.strftime("%Y-%m-%dT%H:%M:%SZ"),

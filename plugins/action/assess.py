@@ -11,13 +11,24 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.outcome import UNCHANGED, UNKNOWN, judge_outcome
+from ansible.utils.display import Display
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.outcome import (
+    FIXED,
+    IMPROVED,
+    WORSE,
+    judge_outcome,
+)
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import before as kept
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import Settings
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import Diagnosis, diagnose, read_settings
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.identity import run_name
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import Run, RunError
 
 PAUSE_SECONDS = 3.0
+WORSE_SECONDS = 45.0
+"""A rollout may take something away for a moment; what is lost for longer is lost."""
+
+display = Display()
 
 
 class ActionModule(ActionBase):
@@ -34,24 +45,27 @@ class ActionModule(ActionBase):
                 "sections": {"type": "list", "elements": "str"},
                 "writes": {"type": "bool", "default": False},
                 "verify": {"type": "dict"},
-                "actions": {"type": "list", "elements": "dict", "default": []},
+                "undone": {"type": "bool", "default": False},
             }
         )
         variables = dict(task_vars or {})
         if arguments["sections"]:
             variables["mlflow_sections"] = arguments["sections"]
         settings = read_settings(self, variables, writes=arguments["writes"])
+        me = run_name(str(variables.get("inventory_hostname", "localhost")))
         if arguments["verify"]:
-            diagnosis = verify(settings, earlier(arguments["verify"]), arguments["actions"])
+            before, actions = earlier(arguments["verify"])
+            diagnosis = verify(settings, before, actions, me, undone=arguments["undone"])
         else:
-            diagnosis = diagnose(settings)
+            diagnosis = diagnose(settings, me)
         return handed_over(diagnosis)
 
 
-def earlier(reference: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the report of the diagnosis that a repair was made from."""
+def earlier(reference: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Read the report of the diagnosis that a repair was made from, and what was done since."""
     try:
-        return Run(str(reference["run"])).report(str(reference["report_digest"]))
+        run = Run(str(reference["run"]))
+        return run.report(str(reference["report_digest"])), run.notes("actions")
     except (KeyError, RunError) as error:
         raise AnsibleActionFail(f"verify needs the result of an earlier assess: {error}") from error
 
@@ -69,8 +83,13 @@ def handed_over(diagnosis: Diagnosis) -> dict[str, Any]:
         "status": report["verdict"]["status"],
         "causes": [cause["id"] for cause in report["verdict"]["causes"]],
         "plan_digest": report["plan"]["digest"],
-        "steps": [step["step"] for step in report["plan"]["steps"]],
+        "steps": [
+            {"step": step["step"], "section": step["section"]}
+            for step in report["plan"]["steps"]
+            if step["class"] != "proposed" and step["step"] in diagnosis.policy.allowed_steps
+        ],
         "outcome": report["outcome"],
+        "done": report["outcome"] not in (None, IMPROVED),
     }
 
 
@@ -81,24 +100,39 @@ def name_of_server(server: Mapping[str, Any]) -> str:
     return f"{server['namespace']}/{server['name']} {server['cluster_uid']} {server['uid']}"
 
 
-def verify(settings: Settings, before: Mapping[str, Any], actions: list[dict[str, Any]]) -> Diagnosis:
-    """Look again until the answer is good for the whole settle window, or the time for it is over."""
+def verify(
+    settings: Settings, before: Mapping[str, Any], actions: list[dict[str, Any]], me: str, *, undone: bool
+) -> Diagnosis:
+    """Look again until the answer is stable for the settle window, or the time for it is over.
+
+    Args:
+        settings: how long to look, and how long an answer has to stay.
+        before: the report that the repair was made from.
+        actions: what was done; ``patience_seconds`` says how long the effect of a step may take.
+        me: name of this run.
+        undone: whether the last step was taken back: then what it took away has to be there again.
+    """
     done = {action["step"] for action in actions}
-    repaired = {(step["cause"], step["object"]) for step in before["plan"]["steps"] if step["step"] in done}
-    end = time.monotonic() + settings.verify_seconds
-    good_since: float | None = None
+    steps = [step for step in before["plan"]["steps"] if step["step"] in done]
+    repaired = {(step["cause"], step["cause_object"]) for step in steps}
+    patience = max([settings.verify_seconds, *(int(action["patience_seconds"]) for action in actions)])
+    end, seen, since = time.monotonic() + patience, "", time.monotonic()
     while True:
-        diagnosis = diagnose(settings)
-        outcome = judge_outcome(before["verdict"], diagnosis.report["verdict"], repaired)
-        now = time.monotonic()
-        if outcome in (UNCHANGED, UNKNOWN) or diagnosis.report["verdict"]["status"] != "healthy":
-            good_since = None
-        else:
-            good_since = good_since if good_since is not None else now
-        settled = good_since is not None and now - good_since >= settings.settle_seconds
-        if settled or now >= end:
-            diagnosis.report["outcome"] = outcome
-            diagnosis.report["actions"] = actions
-            diagnosis.report["before"] = kept(before)
+        diagnosis = diagnose(settings, me)
+        outcome, now = judge_outcome(before["verdict"], diagnosis.report["verdict"], repaired), time.monotonic()
+        seen, since = (seen, since) if outcome == seen else (outcome, now)
+        if now - since >= stable_after(outcome, settings.settle_seconds, undone=undone) or now >= end:
+            outcome_told = WORSE if undone else outcome
+            diagnosis.report |= {"actions": actions, "before": kept(before), "outcome": outcome_told}
+            if undone:
+                diagnosis.report["undone"] = outcome != WORSE
             return diagnosis
+        display.display(f"{settings.namespace}: {outcome} so far, looking again for up to {max(0, end - now):.0f} s")
         time.sleep(PAUSE_SECONDS)
+
+
+def stable_after(outcome: str, settle_seconds: float, *, undone: bool) -> float:
+    """Return for how many seconds an outcome has to stay the same until it is believed; others wait for the end."""
+    if outcome == WORSE:
+        return float("inf") if undone else WORSE_SECONDS
+    return settle_seconds if undone or outcome in (FIXED, IMPROVED) else float("inf")

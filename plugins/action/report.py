@@ -13,7 +13,10 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.baseline import record
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.discovery import discover
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import EvidenceSet
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.findings import Context, parse_time
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.outcome import FIXED, WELL
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import text
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import SECTIONS, Settings
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import read_settings, utc_now
@@ -43,9 +46,8 @@ class ActionModule(ActionBase):
                 "run": {"type": "str", "required": True},
                 "report_digest": {"type": "str", "required": True},
                 "require_repair": {"type": "bool", "default": False},
-                "refused": {"type": "list", "elements": "dict", "default": []},
-                "keep": {"type": "bool", "default": False},
-                "also_remove": {"type": "list", "elements": "str", "default": []},
+                "first_run": {"type": "str", "default": ""},
+                "interrupted": {"type": "str", "default": ""},
             }
         )
         variables = task_vars or {}
@@ -53,11 +55,13 @@ class ActionModule(ActionBase):
         run = Run(arguments["run"])
         try:
             report = run.report(arguments["report_digest"])
+            refused = Run(arguments["first_run"] or arguments["run"]).notes("refused")
+            report["refused"] = refused
             path = "" if settings.check_mode else publish(run, report, settings)
         except RunError as error:
             raise AnsibleActionFail(str(error)) from error
         finally:
-            for folder in arguments["also_remove"] + ([] if arguments["keep"] else [arguments["run"]]):
+            for folder in filter(None, (arguments["run"], arguments["first_run"])):
                 Run(folder).remove()
         brief = len(variables.get("ansible_play_hosts_all") or []) > 1
         display.display("\n" + text(report, brief=brief) + (f"Report: {path}\n" if path else ""))
@@ -69,7 +73,9 @@ class ActionModule(ActionBase):
             "outcome": report["outcome"],
             "report": path,
         }
-        failure = failure_of(report, settings, require_repair=arguments["require_repair"], refused=arguments["refused"])
+        failure = failure_of(report, settings, require_repair=arguments["require_repair"])
+        if arguments["interrupted"]:
+            failure = f"a write failed; what was begun is judged {arguments['interrupted']}; {failure}"
         return {
             "changed": False,
             "failed": bool(failure),
@@ -90,24 +96,28 @@ def publish(run: Run, report: dict[str, Any], settings: Settings) -> str:
     evidence = run.evidence()
     write_whole(folder / f"{stem}.evidence.json", evidence)
     history = History(folder)
-    baseline = record(EvidenceSet.from_json(evidence), report["started"])
-    complete = set(settings.sections) == set(SECTIONS) and baseline["security_groups"]
+    complete = set(settings.sections) == set(SECTIONS)
     if report["verdict"]["status"] == "healthy" and not report["verdict"]["causes"] and complete:
-        history.save_baseline(baseline)
+        history.save_baseline(healthy_state(evidence, report, settings, history.baseline()))
     if report["plan"]["steps"] and report["outcome"] is None:
         history.issue(report["plan"]["digest"], utc_now())
     return str(Path(folder) / f"{stem}.json")
 
 
-def failure_of(
-    report: dict[str, Any], settings: Settings, *, require_repair: bool, refused: list[dict[str, Any]]
-) -> str:
+def healthy_state(text: str, report: dict[str, Any], settings: Settings, before: dict[str, Any]) -> dict[str, Any]:
+    """Return what a later repair may restore; what could not be seen this time stays as it was seen before."""
+    evidence = EvidenceSet.from_json(text)
+    target = discover(evidence, settings).target
+    now = parse_time(report["started"])
+    found = record(evidence, report["started"], Context(target, evidence, now) if target else None)
+    return {**before, **{name: value for name, value in found.items() if value}}
+
+
+def failure_of(report: dict[str, Any], settings: Settings, *, require_repair: bool) -> str:
     """Return why the playbook fails, or an empty text: a problem found is a successful diagnosis."""
     verdict = report["verdict"]
-    if refused:
-        return "not repaired: " + "; ".join(f"{item['guard']}: {item['reason']}" for item in refused)
-    if require_repair and report["outcome"] != "fixed" and verdict["status"] != "healthy":
-        return f"not repaired: the server is {verdict['status']}, the outcome is {report['outcome'] or 'no step taken'}"
+    if require_repair and report["outcome"] != FIXED and verdict["status"] not in WELL:
+        return "; ".join(["not repaired: " + why_not(report), *owners_next(verdict)])
     choices = [item["what"] for item in verdict["unknown"] if item["needs"] == "mlflow_deployment"]
     if choices and not report["server"]["name"]:
         return choices[0]
@@ -116,3 +126,19 @@ def failure_of(
     if settings.fail_on == "unknown" and verdict["status"] == "unknown":
         return "the server could not be judged"
     return ""
+
+
+def why_not(report: dict[str, Any]) -> str:
+    """Say what stood in the way of a repair."""
+    if report["outcome"]:
+        return f"the server is {report['verdict']['status']}, the outcome is {report['outcome']}"
+    told = [f"{item['step']}: {item['guard']}: {item['reason']}" for item in report["refused"]]
+    planned = [step["step"] for step in report["plan"]["steps"] if step["class"] != "proposed"]
+    if not told and planned:
+        told = [f"{', '.join(planned)}: not named in mlflow_allowed_steps"]
+    return "; ".join(told) or f"the server is {report['verdict']['status']}, and no step repairs that"
+
+
+def owners_next(verdict: dict[str, Any]) -> list[str]:
+    """Name for each cause whose turn it is and what is next."""
+    return [f"next, {cause['owner']}: {cause['next'][0]}" for cause in verdict["causes"] if cause["next"]]

@@ -27,11 +27,10 @@ options:
   verify:
     description: Result of an earlier run of this module; looks again until the answer is stable and judges the outcome.
     type: dict
-  actions:
-    description: What was done since the earlier run.
-    type: list
-    elements: dict
-    default: []
+  undone:
+    description: Whether the last step was taken back; then what it took away has to be there again.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - mlops.mlflow_runbook.attributes
 """
@@ -71,14 +70,19 @@ plan_digest:
   type: str
   sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 steps:
-  description: Names of the plan's steps.
+  description: The plan's steps that are allowed by name, each with the section that carries it out.
   returned: always
   type: list
-  elements: str
-  sample: [restore_security_group_rule]
+  elements: dict
+  sample: [{step: restore_security_group_rule, section: database}]
 outcome:
   description: C(fixed), C(improved), C(unchanged), C(worse) or C(unknown) when an earlier run was verified.
   returned: always
   type: str
   sample: fixed
+done:
+  description: Whether nothing else is to be tried after this verification.
+  returned: always
+  type: bool
+  sample: true
 """

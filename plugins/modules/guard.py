@@ -12,7 +12,7 @@ short_description: Decide right before a write whether a step may be carried out
 version_added: 0.1.0
 description:
   - Diagnoses again and asks every guard; nothing is written when one refuses.
-  - Remembers that the plan was used.
+  - Takes the server's Lease, and records the step and its undo, before it permits anything.
 author: ["mlops.mlflow_runbook contributors (!UNKNOWN)"]
 options:
   step:
@@ -51,20 +51,19 @@ refused:
   type: list
   elements: dict
   sample: [{guard: allowed, reason: restore_security_group_rule is not named in mlflow_allowed_steps}]
+write:
+  description: Which kind of change it is, C(patch), C(delete), C(ec2), C(rds), C(pod) or C(none); empty without one.
+  returned: always
+  type: str
+  sample: patch
 change:
-  description: The exact change.
+  description: The exact change, in the words of the module that makes it.
   returned: always
   type: dict
   sample: {}
-undo:
-  description: The change that takes it back.
+attempt:
+  description: Id of the recorded attempt.
   returned: always
-  type: dict
-  sample: {}
-module_rules:
-  description: The rules of a security-group change as C(amazon.aws.ec2_security_group) takes them.
-  returned: always
-  type: list
-  elements: dict
-  sample: []
+  type: str
+  sample: 0f1e2d3c4b5a6978
 """

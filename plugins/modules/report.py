@@ -28,20 +28,14 @@ options:
     description: Fail unless the server is healthy or was repaired.
     type: bool
     default: false
-  refused:
-    description: Objections of the guards; fail with them.
-    type: list
-    elements: dict
-    default: []
-  keep:
-    description: Keep the run's temporary files for a verification.
-    type: bool
-    default: false
-  also_remove:
-    description: Runs whose temporary files are removed as well.
-    type: list
-    elements: str
-    default: []
+  first_run:
+    description: The C(run) of the assessment that a repair began with; its refusals are reported, its files removed.
+    type: str
+    default: ""
+  interrupted:
+    description: What became of a step whose write failed; fail with it.
+    type: str
+    default: ""
 extends_documentation_fragment:
   - mlops.mlflow_runbook.attributes
 """

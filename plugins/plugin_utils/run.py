@@ -83,6 +83,15 @@ class Run:
         document: dict[str, Any] = json.loads(text)
         return document
 
+    def note(self, kind: str, *more: Mapping[str, Any]) -> None:
+        """Keep what later tasks report, such as refusals and actions; it never passes through a template."""
+        write_whole(self.folder / f"{kind}.json", json.dumps([*self.notes(kind), *more]))
+
+    def notes(self, kind: str) -> list[dict[str, Any]]:
+        """Return what was noted, oldest first."""
+        known: list[dict[str, Any]] = read_json(self.folder / f"{kind}.json", [])
+        return known
+
     def evidence(self) -> str:
         return (self.folder / EVIDENCE).read_text(encoding="utf-8")
 

@@ -166,6 +166,13 @@ class ClusterReader:
         """Read one object or one non-resource path."""
         return self._json("GET", path, "get", resource, namespace)
 
+    def create(self, path: str, resource: str, namespace: str, body: Mapping[str, Any]) -> Observation:
+        return self._json("POST", path, "create", resource, namespace, body=body)
+
+    def update(self, path: str, resource: str, namespace: str, body: Mapping[str, Any]) -> Observation:
+        """Replace an object; its resourceVersion must still be the one in ``body``."""
+        return self._json("PUT", path, "update", resource, namespace, body=body)
+
     def create_pod(self, namespace: str, pod: Mapping[str, Any]) -> Observation:
         return self._json("POST", f"/api/v1/namespaces/{namespace}/pods", "create", "pods", namespace, body=pod)
 

@@ -12,6 +12,7 @@ from typing import Any
 from ..clients import certificates
 from ..clients.calls import Observation
 from ..clients.kubernetes import ClusterReader
+from ..core.attempts import MANAGED_BY, OURS
 from ..core.evidence import API, Evidence, State
 from .objects import is_ours, secret_facts, secret_values, slim, slim_source_pod, tls_facts
 from .threads import Job, Notebook, together
@@ -33,6 +34,7 @@ NAMESPACED = (
     ("horizontalpodautoscalers", "/apis/autoscaling/v2"),
     ("poddisruptionbudgets", "/apis/policy/v1"),
 )
+LEASES = "/apis/coordination.k8s.io/v1/leases"
 METRICS = "/apis/metrics.k8s.io/v1beta1"
 NODE_IMAGE_LIMIT = 100
 MOST_CERTIFICATES = 10
@@ -78,13 +80,23 @@ class ClusterCollector:
         notebook: where times come from.
         namespace: the server's namespace.
         sources: the clients' namespaces.
+        leases: whether to read who repairs which server now, and how much was repaired lately.
     """
 
-    def __init__(self, reader: ClusterReader, notebook: Notebook, namespace: str, sources: Iterable[str]) -> None:
+    def __init__(
+        self,
+        reader: ClusterReader,
+        notebook: Notebook,
+        namespace: str,
+        sources: Iterable[str],
+        *,
+        leases: bool = False,
+    ) -> None:
         self.reader = reader
         self.notebook = notebook
         self.namespace = namespace
         self.sources = [name for name in sources if name != namespace]
+        self.leases = leases
         self.secret_values: set[str] = set()
         self.leftovers: list[tuple[str, str]] = []
 
@@ -99,6 +111,7 @@ class ClusterCollector:
             ]
         jobs: list[Job] = [partial(self._namespaced, *item) for item in NAMESPACED]
         jobs += [partial(self._namespaces, version), self._pod_metrics, self._nodes, self._dns]
+        jobs += [self._leases] if self.leases else []
         jobs += [partial(self._source_pods, name) for name in self.sources]
         jobs += [partial(self._source_policies, name) for name in self.sources]
         return together(jobs, self.reader.deadline)
@@ -189,6 +202,10 @@ class ClusterCollector:
 
     def _nodes(self) -> list[Evidence]:
         return [self._note("nodes", "", listed(self.reader.list("/api/v1/nodes", "nodes"), node_facts))]
+
+    def _leases(self) -> list[Evidence]:
+        seen = self.reader.list(LEASES, "leases", "", {"labelSelector": f"{MANAGED_BY}={OURS}"})
+        return [self._note("leases", "", listed(seen, partial(slim, "leases")))]
 
     def _dns(self) -> list[Evidence]:
         service = self.reader.get("/api/v1/namespaces/kube-system/services/kube-dns", "services", "kube-system")

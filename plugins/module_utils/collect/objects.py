@@ -12,6 +12,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
+from ..core.attempts import MANAGED_BY, OURS
 from ..core.evidence import EvidenceSet
 from ..core.secret_forms import SHORTEST_SECRET, parts_of
 from ..core.server_command import driver_settings, split_database_uri
@@ -78,7 +79,7 @@ def slim(resource: str, obj: dict[str, Any]) -> dict[str, Any]:
     if APPLIED in (metadata.get("annotations") or {}):
         metadata["annotations"] = {key: value for key, value in metadata["annotations"].items() if key != APPLIED}
     result = {**obj, "metadata": metadata}
-    if resource == "configmaps":
+    if resource == "configmaps" and (metadata.get("labels") or {}).get(MANAGED_BY) != OURS:
         result["data"] = {key: value[:CONFIG_CHARACTERS] for key, value in (obj.get("data") or {}).items()}
         result.pop("binaryData", None)
     return result

@@ -347,3 +347,10 @@ def start_of(pod_now: Object) -> tuple[bool, str]:
     if status.get("phase") in ("Failed", "Succeeded"):
         return True, f"{status.get('reason') or status['phase']}: {status.get('message', '')}"
     return False, "not started yet"
+
+
+def image_id_of(pod_now: Object) -> str:
+    """Return the digest of the image of a pod's first container; empty while it is not known."""
+    name = pod_now["spec"]["containers"][0]["name"]
+    statuses = (pod_now.get("status") or {}).get("containerStatuses") or []
+    return next((str(item.get("imageID") or "") for item in statuses if item["name"] == name), "")

@@ -17,7 +17,7 @@ from ..clients.calls import CallFailed, Observation
 from ..clients.kubernetes import ClusterReader
 from ..core.evidence import DEBUG_COPY, POD, Evidence, State
 from ..probes import bundle
-from .pod_specs import LIFETIME_MARGIN_SECONDS, start_of
+from .pod_specs import LIFETIME_MARGIN_SECONDS, image_id_of, start_of
 from .threads import Notebook
 
 START_SECONDS = 25.0
@@ -146,9 +146,10 @@ class ProbeRunner:
         about = {"labels": manifest["metadata"]["labels"], "image": container["image"]}
         begun = time.monotonic()
         try:
-            for problem in self._moments(namespace, name, early=early):
+            for problem, image_id in self._moments(namespace, name, early=early):
                 if problem:
                     return [self.notebook.unreachable("probe.pod", place, "", f"{name}: {problem}")]
+                about["image_id"] = image_id
                 about["start_seconds"] = round(time.monotonic() - begun, 3)
                 found = self.run(place, namespace, name, container["name"], wanted, about)
                 if problem is None and NOT_YET.search(found[0].detail):
@@ -174,16 +175,19 @@ class ProbeRunner:
         for namespace, name in [*self._made, *leftovers]:
             self.remove(namespace, name)
 
-    def _moments(self, namespace: str, name: str, *, early: bool) -> Iterator[str | None]:
-        """Yield ``None`` whenever it is worth a try, and at last what keeps the pod from running, empty if nothing."""
+    def _moments(self, namespace: str, name: str, *, early: bool) -> Iterator[tuple[str | None, str]]:
+        """Yield ``None`` whenever it is worth a try, and at last what keeps the pod from running, empty if nothing.
+
+        Beside it comes the digest of the image that the pod got, as soon as it is known.
+        """
         problem, tries = "not started yet", int(EARLY_SECONDS / EARLY_PAUSE_SECONDS) if early else 0
         for pod in self.reader.watch_pod(namespace, name, START_SECONDS):
             decided, problem = start_of(pod)
             if decided:
-                yield problem
+                yield problem, image_id_of(pod)
                 return
             while tries and pod["spec"].get("nodeName"):
                 tries -= 1
                 time.sleep(EARLY_PAUSE_SECONDS)
-                yield None
-        yield f"{problem} after {START_SECONDS:.0f} s"
+                yield None, ""
+        yield f"{problem} after {START_SECONDS:.0f} s", ""

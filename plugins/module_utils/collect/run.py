@@ -109,7 +109,13 @@ class Collection:
         self.cluster = reader.cluster_name()
         self.secrets |= reader.secrets()
         runner = ProbeRunner(reader, self.notebook, self.settings.timeout_seconds)
-        cluster = ClusterCollector(reader, self.notebook, self.settings.namespace, self.settings.source_namespaces)
+        cluster = ClusterCollector(
+            reader,
+            self.notebook,
+            self.settings.namespace,
+            self.settings.source_namespaces,
+            leases=self.settings.writing,
+        )
         try:
             with self.progress.waiting_for(
                 f"the API server of {self.cluster} to list namespace {self.settings.namespace}"
@@ -251,7 +257,8 @@ class Collection:
         why_not = "" if entered else "; ".join(problems) or "no container of the server runs"
         if why_not:
             self.evidence.add(self.notebook.skip("probe.pod", POD, "", why_not))
-        why_copy = why_not or pod_specs.changed_since(entered, target, self.evidence)
+        proof = "a new pod has to be known to live" if self.settings.prove_new_pod else ""
+        why_copy = why_not or pod_specs.changed_since(entered, target, self.evidence) or proof
         return jobs + (self._copy_job(target, runner) if why_copy else [])
 
     def _copy_job(self, target: Target, runner: ProbeRunner) -> list[Job]:

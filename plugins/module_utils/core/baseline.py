@@ -8,15 +8,30 @@ from __future__ import annotations
 from typing import Any
 
 from .evidence import EvidenceSet
-from .plan import security_groups
+from .findings import Context
+from .new_pod import running_digests
+from .steps_database import security_groups
+from .workload import ready_pods
 
 
-def record(evidence: EvidenceSet, at: str) -> dict[str, Any]:
-    """Keep what a later repair may restore.
+def record(evidence: EvidenceSet, at: str, context: Context | None = None) -> dict[str, Any]:
+    """Keep what a later repair may restore, or needs to compare with.
 
     Args:
         evidence: the evidence of a diagnosis that ended healthy.
         at: its moment, ISO 8601.
+        context: the server; None when only AWS was seen.
     """
     groups = {group["GroupId"]: group for group in security_groups(evidence)}
-    return {"schema": 1, "at": at, "security_groups": groups}
+    known: dict[str, Any] = {"schema": 1, "at": at, "security_groups": groups}
+    if context is not None:
+        known["ready_replica_sets"] = sorted(
+            {
+                owner["name"]
+                for pod in ready_pods(context)
+                for owner in pod["metadata"].get("ownerReferences") or []
+                if owner["kind"] == "ReplicaSet"
+            }
+        )
+        known["image_ids"] = sorted(running_digests(context, context.target.image))
+    return known

@@ -24,8 +24,11 @@ def command_apart(text: str) -> list[str]:
 
 def approve(report: Mapping[str, Any], step: Mapping[str, Any]) -> list[str]:
     """Tell how to let the collection do a step, or why it will not."""
-    if not step["change"]:
-        return [f"({step['step']} cannot do it: {step['refused'][0]['reason']})"]
+    if step["class"] == "proposed":
+        return []
+    hard = [item for item in step["refused"] if item["guard"] not in ("allowed", "approval")]
+    if hard or not step["change"]:
+        return [f"({step['step']} cannot do it: {(hard or step['refused'])[0]['reason']})"]
     needs_digest = step["class"] == "declared_state"
     variables = {"mlflow_namespace": report["server"]["namespace"], "mlflow_allowed_steps": step["step"]}
     if needs_digest:

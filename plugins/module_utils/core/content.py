@@ -15,6 +15,7 @@ from .commands import COMMANDS, approve, command_apart, needed
 from .findings import parse_time
 from .kinds import Role
 from .plain import harmless
+from .step_changes import change_lines
 
 HEADLINES = {
     "healthy": "is healthy",
@@ -143,11 +144,13 @@ def blocks(report: Mapping[str, Any]) -> list[Block]:
 def reasons(report: Mapping[str, Any]) -> list[tuple[str, str, Iterable[Entry]]]:
     """The sections after the first screen: what most readers want next comes first."""
     verdict, steps = report["verdict"], report["plan"]["steps"]
-    changes = change_lines(steps)
+    changes = planned_lines(steps)
     digest = [Entry("plan digest", report["plan"]["digest"])] if changes else []
     return [
         ("outcome", "Before and after", before_and_after(report)),
         ("change", "Change that would be made", [*plain(changes), *digest]),
+        ("proposal", "Ready for its owner", proposals(steps)),
+        ("attempts", "Tried before", [attempt_entry(row) for row in report.get("attempts") or []]),
         ("flow", "The way of a request", [hop_entry(hop) for hop in report.get("flow") or []]),
         ("timeline", "What happened", [moment_entry(row, report) for row in moments(report)]),
         ("latency", "How long each layer takes", [layer_entry(row) for row in report.get("latency") or []]),
@@ -216,7 +219,16 @@ def do_now(report: Mapping[str, Any]) -> list[str]:
 
 
 def action_lines(report: Mapping[str, Any]) -> list[str]:
-    return [f"{item['step']}: {'changed' if item['changed'] else 'not changed'}" for item in report["actions"]]
+    """Say what was done, and whether what made things worse was taken back."""
+    lines = [f"{item['step']}: {'; '.join(item['diff'])}" for item in report["actions"]]
+    if "undone" in report:
+        helped = "what it had taken away is there again" if report["undone"] else "that did not help"
+        lines.append(f"taken back: {helped}")
+    return lines
+
+
+def attempt_entry(row: Mapping[str, str]) -> Entry:
+    return Entry(f"{short_time(row['at'])} {row['step']}", f"{row['object']}, {row['outcome'] or row['state']}", row)
 
 
 def before_and_after(report: Mapping[str, Any]) -> list[Entry]:
@@ -243,17 +255,14 @@ def before_and_after(report: Mapping[str, Any]) -> list[Entry]:
     return [Entry(name, f"{old} → {new}", {"before": old, "after": new}) for name, old, new in rows]
 
 
-def change_lines(steps: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name each change once, with all sources that share a port."""
-    sources: dict[str, list[str]] = {}
-    for step in steps:
-        for rule in step["change"].get("rules", []):
-            first, last = rule.get("FromPort", "all"), rule.get("ToPort", "all")
-            ports = f"{first}" if first == last else f"{first}-{last}"
-            change = f"{step['change']['operation']} on {step['object']}: {rule['IpProtocol']} {ports}"
-            source = rule.get("CidrIp") or rule.get("CidrIpv6") or rule.get("GroupId") or rule.get("PrefixListId")
-            sources.setdefault(f"{step['step']}: {change}", []).append(str(source))
-    return [f"{change} from {', '.join(names)}" for change, names in sources.items()]
+def planned_lines(steps: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name each change that a step would make."""
+    return [f"{step['step']}: {line}" for step in steps for line in change_lines(step["change"])]
+
+
+def proposals(steps: Sequence[Mapping[str, Any]]) -> list[Entry]:
+    """Hand each patch that only its owner may make over, whole."""
+    return [Entry(f"{step['step']} ({step['object']})", step["proposal"], step) for step in steps if step["proposal"]]
 
 
 def hop_entry(hop: Mapping[str, str]) -> Entry:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 FIXED, IMPROVED, UNCHANGED, WORSE, UNKNOWN = "fixed", "improved", "unchanged", "worse", "unknown"
+WELL = frozenset({"healthy", "recovered"})
 CAPABILITIES = ("reads", "writes", "artifacts", "registry")
 
 
@@ -37,4 +38,4 @@ def judge_outcome(before: Mapping[str, Any], after: Mapping[str, Any], repaired:
         return UNKNOWN
     if names(after) & repaired:
         return UNCHANGED
-    return FIXED if after["status"] == "healthy" else IMPROVED
+    return FIXED if after["status"] in WELL else IMPROVED

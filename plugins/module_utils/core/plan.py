@@ -8,50 +8,93 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
 
+from . import steps_database, steps_service, steps_web_server, steps_workload
 from .discovery import Target
 from .evidence import API, CLOUD, EvidenceSet
-from .security_group import ANY_PROTOCOL, covers_port, missing_rules, single_rules
+from .proposals import propose
+from .step import Situation, Step
 from .verdict import Cause, Verdict
 
+Builder = Callable[[Cause, Situation], Step]
 
-class StepClass(StrEnum):
-    """How much a step needs before it may be carried out."""
+_ROLL_BACK = (steps_workload.roll_back,)
+BUILDERS: Mapping[str, tuple[Builder, ...]] = MappingProxyType(
+    {
+        "artifact_store.identity_stale": (steps_workload.restart_stale_pods,),
+        "database.blocked_by_lock": (steps_database.end_idle_session,),
+        "database.credentials_stale": (steps_workload.restart_stale_pods,),
+        "database.instance_in_transition": (steps_database.wait,),
+        "database.instance_stopped": (steps_database.start_database,),
+        "database.pool_exhausted": (steps_workload.restart,),
+        "database.security_group_closed": (steps_database.restore_security_group_rule,),
+        "latency.cpu_throttled": (steps_workload.raise_cpu_limit,),
+        "latency.workers_blocked": (
+            steps_workload.restart,
+            steps_web_server.raise_workers,
+            steps_workload.scale_out,
+        ),
+        "pods.command_not_found": _ROLL_BACK,
+        "pods.config_missing": _ROLL_BACK,
+        "pods.evicted": (steps_workload.delete_failed_pods,),
+        "pods.image_not_found": _ROLL_BACK,
+        "pods.out_of_memory": (steps_workload.raise_memory_limit,),
+        "pods.probe_misconfigured": _ROLL_BACK,
+        "pods.unschedulable": (steps_database.wait, *_ROLL_BACK),
+        "pods.worker_out_of_memory": (steps_workload.raise_memory_limit,),
+        "service.port_mismatch": (steps_service.repair_service,),
+        "service.selector_matches_nothing": (steps_service.repair_service,),
+        "service.selector_matches_others": (steps_service.repair_service,),
+        "web_server.artifact_disk_full": (steps_database.clear_artifact_cache,),
+        "web_server.bound_to_loopback": _ROLL_BACK,
+        "web_server.driver_missing": _ROLL_BACK,
+        "web_server.host_not_allowed": (steps_web_server.allow_hosts,),
+        "web_server.options_invalid": _ROLL_BACK,
+        "web_server.static_prefix": (steps_web_server.remove_static_prefix,),
+        "web_server.worker_timeout": (steps_web_server.raise_worker_timeout, steps_web_server.raise_workers),
+        "web_server.workers_cannot_start": _ROLL_BACK,
+    }
+)
+"""What repairs a kind of cause, the gentlest first."""
 
-    OPERATING = "operating"
-    DECLARED_STATE = "declared_state"
-    PROPOSED = "proposed"
+STEPS = frozenset(
+    {
+        "allow_hosts",
+        "clear_artifact_cache",
+        "delete_failed_pods",
+        "end_idle_session",
+        "raise_cpu_limit",
+        "raise_memory_limit",
+        "raise_worker_timeout",
+        "raise_workers",
+        "remove_static_prefix",
+        "repair_service",
+        "restart",
+        "restart_stale_pods",
+        "restore_security_group_rule",
+        "roll_back",
+        "scale_out",
+        "start_database",
+        "wait",
+    }
+)
+"""Names that ``mlflow_allowed_steps`` may hold."""
 
-
-@dataclass(frozen=True)
-class Step:
-    """One repair.
-
-    Attributes:
-        step: its name, as ``mlflow_allowed_steps`` spells it.
-        section: the section whose role carries it out.
-        cause: id of the cause that it repairs.
-        object: what it changes.
-        step_class: which class of rules guards it.
-        change: the exact change; empty when nothing verbatim is known.
-        undo: the change that takes it back.
-        blocked: why it cannot be carried out whatever is allowed; empty when it can.
-        proven: whether configuration and behaviour both prove the cause.
-    """
-
-    step: str
-    section: str
-    cause: str
-    object: str
-    step_class: StepClass
-    change: Mapping[str, Any]
-    undo: Mapping[str, Any]
-    blocked: str = ""
-    proven: bool = False
+STARTS_PODS = STEPS & {
+    "allow_hosts",
+    "raise_cpu_limit",
+    "raise_memory_limit",
+    "raise_worker_timeout",
+    "raise_workers",
+    "remove_static_prefix",
+    "restart",
+    "restart_stale_pods",
+    "roll_back",
+    "scale_out",
+}
+"""Steps before which a copy of the server's pod has to show that a new one would live."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +104,8 @@ class Plan:
     digest: str
     steps: tuple[Step, ...]
     place: Mapping[str, str]
+    causes: tuple[Cause, ...] = ()
+    situation: Situation | None = None
 
 
 def place_of(evidence: EvidenceSet) -> dict[str, str]:
@@ -70,87 +115,45 @@ def place_of(evidence: EvidenceSet) -> dict[str, str]:
     return {"cluster": str(cluster.get("uid", "")), "account": str(caller.get("account", ""))}
 
 
-def security_groups(evidence: EvidenceSet) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = evidence.value("aws.security_groups", CLOUD, default={"items": []})["items"]
-    return found
+def digest(document: object) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def restore_security_group_rule(cause: Cause, evidence: EvidenceSet, baseline: Mapping[str, Any]) -> Step:
-    """Put back, verbatim, the rules for the database's port that the last healthy run saw and that are gone now."""
-    groups = {group["GroupId"]: group for group in security_groups(evidence)}
-    known = baseline.get("security_groups") or {}
-    port = int(cause.finding.facts.get("port") or 5432)
-    group_id, rules = next(
-        (
-            (name, rules)
-            for name in sorted(groups)
-            if (rules := [rule for rule in missing_rules(known.get(name, {}), groups[name]) if covers_port(rule, port)])
-        ),
-        (cause.finding.object, []),
-    )
-    blocked = "" if rules else f"no healthy run has recorded a rule for TCP {port} that is missing now"
-    change = {
-        "service": "ec2",
-        "operation": "AuthorizeSecurityGroupIngress",
-        "group_id": group_id,
-        "group_name": groups.get(group_id, {}).get("GroupName", ""),
-        "description": groups.get(group_id, {}).get("Description", ""),
-        "rules": rules,
-    }
-    return Step(
-        step="restore_security_group_rule",
-        section="database",
-        cause=cause.finding.id,
-        object=group_id,
-        step_class=StepClass.DECLARED_STATE,
-        change=change if rules else {},
-        undo={**change, "operation": "RevokeSecurityGroupIngress"} if rules else {},
-        blocked=blocked,
-        proven=cause.finding.configured and cause.finding.measured,
-    )
-
-
-def module_rules(step: Step) -> list[dict[str, Any]]:
-    """Return a step's security-group rules in the form of ``amazon.aws.ec2_security_group``."""
-    names = {"CidrIp": "cidr_ip", "CidrIpv6": "cidr_ipv6", "GroupId": "group_id", "PrefixListId": "ip_prefix"}
-    return [
-        {
-            "proto": "all" if rule["IpProtocol"] == ANY_PROTOCOL else rule["IpProtocol"],
-            **({"from_port": rule["FromPort"], "to_port": rule["ToPort"]} if "FromPort" in rule else {}),
-            **{names[key]: value for key, value in rule.items() if key in names},
-        }
-        for rule in step.change.get("rules", [])
-    ]
-
-
-Builder = Callable[[Cause, EvidenceSet, Mapping[str, Any]], Step]
-BUILDERS: Mapping[str, Builder] = MappingProxyType({"database.security_group_closed": restore_security_group_rule})
-STEPS = frozenset({"restore_security_group_rule"})
+def step_digest(step: Step) -> str:
+    """Digest one step: its name, its object and its exact change."""
+    return digest([step.step, step.object, dict(step.change)])
 
 
 def digest_of(
     target: Target | None, place: Mapping[str, str], verdict: Verdict, steps: tuple[Step, ...], evidence: EvidenceSet
 ) -> str:
     """Digest exactly what a person approves: server, causes, changes, and the state that the changes start from."""
-    document = {
-        "server": {"uid": target.uid if target else "", **place},
-        "causes": [[cause.finding.id, cause.finding.object] for cause in verdict.causes],
-        "steps": [[step.step, step.object, step.change] for step in steps],
-        "versions": {group["GroupId"]: single_rules(group) for group in security_groups(evidence)},
-    }
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    return digest(
+        {
+            "server": {**place, "uid": target.uid if target else ""},
+            "causes": [[cause.finding.id, cause.finding.object] for cause in verdict.causes],
+            "steps": [[step.step, step.object, dict(step.change)] for step in steps],
+            "versions": steps_database.rules_by_group(evidence),
+        }
+    )
 
 
-def make_plan(target: Target | None, verdict: Verdict, evidence: EvidenceSet, baseline: Mapping[str, Any]) -> Plan:
+def make_plan(situation: Situation | None, verdict: Verdict, evidence: EvidenceSet) -> Plan:
     """Build the plan for a verdict.
 
     Args:
-        target: the server.
+        situation: the server, the evidence, the baseline and the operator's ceilings; None without a server.
         verdict: its causes decide the steps.
         evidence: the state that the changes start from.
-        baseline: what the last healthy diagnosis recorded; empty when there was none.
     """
-    repairable = [cause for cause in verdict.causes if cause.finding.id in BUILDERS]
-    steps = tuple(BUILDERS[cause.finding.id](cause, evidence, baseline) for cause in repairable)
+    steps: list[Step] = []
+    for cause in verdict.causes:
+        if situation is None:
+            break
+        built = [build(cause, situation) for build in BUILDERS.get(cause.finding.id, ())]
+        steps += [replace(step, cause_object=cause.finding.object) for step in [*built, *propose(cause, situation)]]
     place = place_of(evidence)
-    return Plan(digest_of(target, place, verdict, steps, evidence), steps, place)
+    target = situation.target if situation is not None else None
+    return Plan(
+        digest_of(target, place, verdict, tuple(steps), evidence), tuple(steps), place, verdict.causes, situation
+    )

@@ -15,7 +15,7 @@ from .discovery import Target
 from .evidence import API, EvidenceSet
 from .fleet import fleet_content
 from .guards import Policy, refusals
-from .plan import Plan
+from .plan import Plan, step_digest
 from .verdict import Verdict, name_of
 
 __all__ = ["HEADLINES", "build", "cause_lines", "impact_lines", "short_time", "text"]
@@ -52,6 +52,9 @@ def plan_document(plan: Plan, policy: Policy) -> dict[str, Any]:
                 "refused": [item.as_json() for item in refused],
                 "change": dict(step.change),
                 "undo": dict(step.undo),
+                "proposal": step.proposal,
+                "cause_object": step.cause_object,
+                "digest": step_digest(step),
             }
         )
     return {"digest": plan.digest, "place": dict(plan.place), "steps": steps}
@@ -150,5 +153,9 @@ def block(label: str, lines: Iterable[str]) -> list[str]:
 
 
 def bullet(entry: str) -> list[str]:
+    """Set one item; one that has lines of its own, such as a patch to copy, keeps them."""
+    if "\n" in entry:
+        first, *more = entry.splitlines()
+        return [f"  - {first}", *(f"    {line}" for line in more)]
     wrapped = textwrap.wrap(entry, WIDTH - 4, **WHOLE_WORDS) or [""]
     return [f"  - {wrapped[0]}", *(f"    {line}" for line in wrapped[1:])]

@@ -13,10 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .quantity import byte_count, cores
+
 PREFIX = "mlflow_"
 TRUE = frozenset({"true", "yes", "on", "1"})
 FALSE = frozenset({"false", "no", "off", "0"})
 DNS_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+CACHE_DIRECTORY = re.compile(r"^(/tmp|/var/tmp|/var/cache|/[\w.-]+/[\w.-]+)(/[\w.-]+)+$")
+"""Nothing that holds a system or a home may be emptied by mistake."""
 PLAN_DIGEST = re.compile(r"^[0-9a-f]{64}$")
 KUBERNETES_OPTIONS = ("kubeconfig", "context", "host", "api_key", "ca_cert", "validate_certs", "proxy")
 AWS_OPTIONS = ("region", "profile", "endpoint_url", "access_key", "secret_key", "session_token", "aws_ca_bundle")
@@ -44,6 +48,7 @@ class Settings:
     """The converted variables; each field is the variable of the same name with the prefix ``mlflow_``.
 
     ``outputs`` is what the file ``terraform_outputs`` names: field to value and output (see ``core.terraform``).
+    ``writing`` says that a write may follow, ``prove_new_pod`` that a new pod of the server may follow.
     """
 
     namespace: str = ""
@@ -74,7 +79,20 @@ class Settings:
     dashboard_state: str = "present"
     dashboard_port: int = 5000
     dashboard_way: str = "auto"
+    wait_seconds: int = 1200
+    cooldown_seconds: int = 600
+    attempts: int = 2
+    quiet_minutes: int = 15
+    idle_session_seconds: int = 600
+    replicas_ceiling: int = 4
+    workers_ceiling: int = 8
+    memory_ceiling: str = "4Gi"
+    cpu_ceiling: str = "2"
+    start_tag: str = "mlflow-runbook/start=allowed"
+    artifact_cache_dir: str = "/tmp/mlflow-artifacts"  # noqa: S108 - the directory of the runbook, in the pod
     check_mode: bool = False
+    writing: bool = False
+    prove_new_pod: bool = False
     kubernetes: Mapping[str, Any] = field(default_factory=dict, repr=False)
     aws: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -85,14 +103,18 @@ RANGES = {
     "timeout_seconds": (10, 600),
     "settle_seconds": (0, 600),
     "verify_seconds": (10, 3600),
+    "wait_seconds": (10, 7200),
+    "cooldown_seconds": (0, 86400),
+    "attempts": (1, 10),
+    "quiet_minutes": (0, 1440),
+    "idle_session_seconds": (60, 86400),
+    "replicas_ceiling": (1, 100),
+    "workers_ceiling": (1, 64),
     "dashboard_port": (1024, 65535),
 }
 CHOICES = {"fail_on": FAIL_ON, "dashboard_state": DASHBOARD_STATES, "dashboard_way": DASHBOARD_WAYS}
-TEXTS = tuple(
-    name
-    for name in Settings.__dataclass_fields__
-    if name not in (*LISTS, *BOOLEANS, *RANGES, "check_mode", "kubernetes", "aws", "outputs")
-)
+INTERNAL = ("check_mode", "writing", "prove_new_pod", "kubernetes", "aws", "outputs")
+TEXTS = tuple(name for name in Settings.__dataclass_fields__ if name not in (*LISTS, *BOOLEANS, *RANGES, *INTERNAL))
 KNOWN = frozenset(PREFIX + name for name in (*LISTS, *BOOLEANS, *RANGES, *TEXTS, *KUBERNETES_OPTIONS, *AWS_OPTIONS)) | {
     "mlflow_hosts",
 }
@@ -198,7 +220,27 @@ def validate(settings: Settings) -> None:
     for name, choices in CHOICES.items():
         if getattr(settings, name) not in choices:
             raise SettingsError(PREFIX + name, getattr(settings, name), "one of " + ", ".join(choices))
+    validate_ceilings(settings)
     if settings.approved_plan and not PLAN_DIGEST.match(settings.approved_plan):
         raise SettingsError(
             "mlflow_approved_plan", settings.approved_plan, "the 64 hexadecimal digits of a plan's digest"
         )
+    if settings.approved_plan and not settings.allowed_steps:
+        raise SettingsError("mlflow_approved_plan", settings.approved_plan, "mlflow_allowed_steps beside it")
+    if settings.settle_seconds >= settings.verify_seconds:
+        raise SettingsError("mlflow_settle_seconds", settings.settle_seconds, "less than mlflow_verify_seconds")
+
+
+def validate_ceilings(settings: Settings) -> None:
+    """Refuse ceilings that are no quantities, a tag without a value, and a directory that may not be emptied."""
+    if not byte_count(settings.memory_ceiling):
+        raise SettingsError("mlflow_memory_ceiling", settings.memory_ceiling, "a memory quantity, such as 4Gi")
+    try:
+        cores(settings.cpu_ceiling)
+    except ValueError:
+        raise SettingsError("mlflow_cpu_ceiling", settings.cpu_ceiling, "a CPU quantity, such as 2 or 1500m") from None
+    if not all(settings.start_tag.partition("=")):
+        raise SettingsError("mlflow_start_tag", settings.start_tag, "a tag of the form key=value")
+    if not CACHE_DIRECTORY.match(settings.artifact_cache_dir) or ".." in settings.artifact_cache_dir.split("/"):
+        expected = "a folder below /tmp, /var/tmp or /var/cache, or another absolute path of three parts or more"
+        raise SettingsError("mlflow_artifact_cache_dir", settings.artifact_cache_dir, expected)

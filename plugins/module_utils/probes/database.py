@@ -55,10 +55,12 @@ WHERE (backend_type = 'client backend' OR backend_type IS NULL AND datid IS NOT 
 BLOCKED = """
 SELECT waiter.pid, waiter.usename, waiter.application_name, extract(epoch FROM now() - waiter.query_start)::int,
        holder.pid, holder.usename, holder.application_name, holder.state,
-       extract(epoch FROM now() - holder.xact_start)::int
+       extract(epoch FROM now() - holder.xact_start)::int, extract(epoch FROM now() - holder.state_change)::int,
+       holder.backend_start::text
 FROM pg_stat_activity waiter JOIN pg_stat_activity holder ON holder.pid = ANY (pg_blocking_pids(waiter.pid))
 LIMIT 20
 """
+HOLDER = ("pid", "user", "application", "state", "seconds", "idle_seconds", "backend_start")
 LONG_TRANSACTIONS = """
 SELECT pid, usename, application_name, state, extract(epoch FROM now() - xact_start)::int,
        extract(epoch FROM now() - state_change)::int
@@ -170,7 +172,7 @@ def blocked_sessions(rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
     return [
         {
             **named([row[:4]], "pid", "user", "application", "seconds")[0],
-            "blocker": named([row[4:]], "pid", "user", "application", "state", "seconds")[0],
+            "blocker": named([row[4:]], *HOLDER)[0],
         }
         for row in rows
     ]

@@ -13,7 +13,7 @@ import urllib.parse
 from functools import partial
 from typing import Any, Callable
 
-from . import container, database, network, storage, web
+from . import container, database, network, repairs, storage, web
 from .common import Record, redact_data, run_together
 
 OTHER_PORTS = {"mysql": 3306, "mariadb": 3306, "mssql": 1433}
@@ -129,6 +129,7 @@ def run(wanted: dict[str, Any]) -> dict[str, Any]:
 
 def main(wanted: dict[str, Any]) -> None:
     """Print the results and end at once, whatever still hangs."""
-    sys.stdout.write(json.dumps(run(wanted), default=str))
+    answer = repairs.OPERATIONS[wanted["operation"]](wanted) if "operation" in wanted else run(wanted)
+    sys.stdout.write(json.dumps(answer, default=str))
     sys.stdout.flush()
     os._exit(0)

@@ -162,6 +162,9 @@ def blocking(context: Context, item: Evidence, result: SectionResult) -> None:
                 facts=facts_of(
                     context,
                     pid=blocker.get("pid"),
+                    holder=blocker.get("user"),
+                    idle_seconds=blocker.get("idle_seconds"),
+                    backend_start=blocker.get("backend_start"),
                     application=name,
                     state=state,
                     seconds=blocker.get("seconds") or int(longest),

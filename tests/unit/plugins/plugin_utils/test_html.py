@@ -87,7 +87,7 @@ def outline(html: str) -> Outline:
 
 def repaired() -> dict[str, Any]:
     report = report_on("healthy")
-    action = {"step": "restore_security_group_rule", "changed": True}
+    action = {"step": "restore_security_group_rule", "changed": True, "diff": ["tcp 5432"]}
     return {
         **report,
         "outcome": "fixed",

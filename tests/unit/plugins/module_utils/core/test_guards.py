@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.guards import GUARDS, Policy, refusals
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.plan import Plan, Step, StepClass
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.plan import Plan
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.step import Step, StepClass
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 DIGEST = "0a" * 32
@@ -83,4 +84,5 @@ def test_all_objections_are_told() -> None:
     step = dataclasses.replace(STEP, blocked="no record", proven=False)
     nowhere = dataclasses.replace(PLAN, place={"cluster": "", "account": ""})
     told = [item.guard for item in refusals(step, nowhere, Policy((), "", NOW))]
-    assert told == [guard.__name__ for guard in GUARDS] == ["possible", "same_place", "proof", "allowed", "approval"]
+    assert told == ["possible", "same_place", "proof", "allowed", "approval"]
+    assert set(told) < set(GUARDS)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,17 +21,20 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence
 )
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.findings import (
     TO_DATABASE,
+    Context,
     Finding,
     SectionResult,
 )
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.plan import (
     BUILDERS,
+    STARTS_PODS,
     STEPS,
     Plan,
-    StepClass,
     make_plan,
-    module_rules,
 )
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import Settings
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.step import Situation, StepClass
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.steps_database import module_rules
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.verdict import Impact, judge
 
 AT = "2026-01-01T00:00:00Z"
@@ -74,7 +78,9 @@ def plan(
     *findings: Finding, seen: EvidenceSet = BROKEN, known: dict[str, Any] | None = None, target: Target | None = TARGET
 ) -> Plan:
     verdict = judge([SectionResult(list(findings or (CLOSED,)))], seen, target, Impact())
-    return make_plan(target, verdict, seen, HEALTHY if known is None else known)
+    context = Context(target, seen, datetime(2026, 1, 1, tzinfo=UTC)) if target else None
+    situation = Situation(context, HEALTHY if known is None else known, Settings()) if context else None
+    return make_plan(situation, verdict, seen)
 
 
 def test_the_step_is_the_rule_that_is_gone() -> None:
@@ -123,13 +129,25 @@ def test_the_group_that_lost_a_rule_is_the_one_that_gets_it_back() -> None:
     assert step.object == step.change["group_id"] == "sg-2"
 
 
+def test_what_only_its_owner_may_change_is_proposed() -> None:
+    (step,) = plan(ROLE).steps
+    assert (step.step, step.step_class) == ("propose_role_policy", StepClass.PROPOSED)
+    assert (step.change, step.undo) == ({}, {})
+    assert "aws iam put-role-policy" in step.proposal
+
+
 def test_causes_without_a_repair_make_no_step() -> None:
-    assert plan(ROLE).steps == ()
+    assert plan(dataclasses.replace(ROLE, id="database.unknown_database")).steps == ()
 
 
-def test_every_builder_makes_a_known_step() -> None:
-    assert {step.step for step in plan().steps} == STEPS
-    assert set(BUILDERS) == {"database.security_group_closed"}
+@pytest.mark.parametrize("identifier", sorted(BUILDERS))
+def test_every_builder_makes_a_known_step(identifier: str) -> None:
+    """A builder that has seen nothing says what is missing instead of a change."""
+    steps = list(plan(dataclasses.replace(CLOSED, id=identifier), seen=BROKEN, known={}).steps)
+    repairs = [item for item in steps if item.step_class is not StepClass.PROPOSED]
+    assert {item.step for item in repairs} <= STEPS
+    assert all(item.blocked or item.change for item in repairs)
+    assert {item.step for item in repairs if item.starts_pods} <= STARTS_PODS
 
 
 def test_place_is_empty_when_it_was_not_seen() -> None:
@@ -211,4 +229,4 @@ def test_rules_in_the_form_of_the_module() -> None:
         {**ports, "group_id": "sg-nodes"},
         {**ports, "ip_prefix": "pl-1"},
     ]
-    assert sorted(module_rules(step), key=str) == sorted(expected, key=str)
+    assert sorted(module_rules(step.change), key=str) == sorted(expected, key=str)

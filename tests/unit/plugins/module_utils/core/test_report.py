@@ -27,7 +27,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.findings
     Unknown,
 )
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.guards import Policy
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.plan import Plan, Step, StepClass
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.plan import Plan
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import (
     WIDTH,
     build,
@@ -35,6 +35,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report i
     server_document,
     text,
 )
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.step import Step, StepClass
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.verdict import Impact, judge
 
 AT = "2026-01-01T12:00:00Z"
@@ -73,8 +74,8 @@ STEP = Step(
     cause=CLOSED.id,
     object="sg-1",
     step_class=StepClass.DECLARED_STATE,
-    change={"operation": "AuthorizeSecurityGroupIngress", "rules": [RULE]},
-    undo={"operation": "RevokeSecurityGroupIngress", "rules": [RULE]},
+    change={"service": "ec2", "operation": "AuthorizeSecurityGroupIngress", "group_id": "sg-1", "rules": [RULE]},
+    undo={"service": "ec2", "operation": "RevokeSecurityGroupIngress", "group_id": "sg-1", "rules": [RULE]},
     proven=True,
 )
 PLACE = {"cluster": "cluster-uid", "account": "1"}
@@ -155,8 +156,8 @@ def test_two_causes_are_both_told() -> None:
 
 def test_the_outcome_of_a_repair() -> None:
     document = report(impact=WELL)
-    document |= {"outcome": "fixed", "actions": [{"step": "restore_security_group_rule", "changed": True}]}
-    assert "OUTCOME   fixed\n          restore_security_group_rule: changed\n" in text(document)
+    document |= {"outcome": "fixed", "actions": [{"step": "restart", "changed": True, "diff": ["a -> b"]}]}
+    assert "OUTCOME   fixed\n          restart: a -> b\n" in text(document)
 
 
 def test_long_lines_are_wrapped_but_commands_are_not() -> None:

@@ -79,7 +79,6 @@ def test_reports_go_to_the_state_folder(
         ("allowed_steps", "restart_all", ("restart_all",)),
         ("deployment", " mlflow ", "mlflow"),
         ("artifact_bucket", 7, "7"),
-        ("approved_plan", DIGEST, DIGEST),
         ("report_dir", "~/r", str(Path.home() / "r")),
         ("fail_on", "cause", "cause"),
     ],
@@ -115,6 +114,15 @@ def test_conversions(name: str, value: Any, expected: Any) -> None:
         ("approved_plan", DIGEST.upper()),
         ("fail_on", "always"),
         ("deployment", {"name": "x"}),
+        ("memory_ceiling", "lots"),
+        ("cpu_ceiling", "2 cores"),
+        ("start_tag", "allowed"),
+        ("start_tag", "=allowed"),
+        ("artifact_cache_dir", "/"),
+        ("artifact_cache_dir", "/tmp"),
+        ("artifact_cache_dir", "/etc/ssl"),
+        ("artifact_cache_dir", "/tmp/x/../../etc"),
+        ("artifact_cache_dir", "tmp/mlflow"),
     ],
 )
 def test_refusals_name_the_variable(name: str, value: Any) -> None:
@@ -124,7 +132,19 @@ def test_refusals_name_the_variable(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize(("name", "limits"), RANGES.items())
 def test_the_ends_of_a_range_are_in_it(name: str, limits: tuple[int, int]) -> None:
-    assert [getattr(settings(**{name: value}), name) for value in limits] == list(limits)
+    longest = {"verify_seconds": RANGES["verify_seconds"][1], "settle_seconds": RANGES["settle_seconds"][0]}
+    assert [getattr(settings(**(longest | {name: value})), name) for value in limits] == list(limits)
+
+
+def test_an_approval_goes_with_a_step() -> None:
+    assert settings(approved_plan=DIGEST, allowed_steps="restart").approved_plan == DIGEST
+    with pytest.raises(SettingsError, match=r"mlflow_approved_plan is .*, expected mlflow_allowed_steps beside it"):
+        settings(approved_plan=DIGEST)
+
+
+def test_settling_ends_before_verifying() -> None:
+    with pytest.raises(SettingsError, match="mlflow_settle_seconds is 60, expected less than mlflow_verify_seconds"):
+        settings(settle_seconds=60, verify_seconds=60)
 
 
 def test_none_means_not_given() -> None:
@@ -155,8 +175,14 @@ def test_near_misses(name: str, meant: str) -> None:
     assert near_misses([name, "mlflow_namespace"]) == {name: meant}
 
 
+LEFT_BY_TASKS = ("mlflow_write", "mlflow_step", "mlflow_undo", "mlflow_pod", "mlflow_resumed", "mlflow_interrupted")
+
+
 def test_other_names_are_no_near_misses() -> None:
-    assert near_misses([*KNOWN, "mlflow_assessment", "mlflow_verification", "mlflow_home", "namespace"]) == {}
+    assert (
+        near_misses([*KNOWN, "mlflow_assessment", "mlflow_verification", "mlflow_home", *LEFT_BY_TASKS, "namespace"])
+        == {}
+    )
 
 
 def load(name: str) -> dict[str, Any]:

@@ -1,0 +1,128 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keep the record of a step: written, judged, taken up again after a run that was killed, and given back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.bookkeeper import (
+    Bookkeeper,
+    BookkeepingFailed,
+)
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.calls import CallFailed
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core import attempts, resume
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import EvidenceSet
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.step_changes import instructions
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import bookkeeper, read_settings
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.identity import run_name
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import Run, RunError
+
+TAKE_SECONDS = 600
+STATES = ("written", "judged", "resume", "undo", "release")
+
+
+class ActionModule(ActionBase):
+    """Run the ``attempt`` action."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        dummy, arguments = self.validate_argument_spec(
+            {
+                "state": {"type": "str", "required": True, "choices": list(STATES)},
+                "attempt": {"type": "str", "default": ""},
+                "outcome": {"type": "str", "default": ""},
+                "run": {"type": "str", "required": True},
+                "report_digest": {"type": "str", "required": True},
+            }
+        )
+        variables = task_vars or {}
+        settings = read_settings(self, variables, writes=True)
+        run = Run(arguments["run"])
+        try:
+            report = run.report(arguments["report_digest"])
+            evidence = EvidenceSet.from_json(run.evidence())
+        except (RunError, OSError, ValueError) as error:
+            raise AnsibleActionFail(str(error)) from error
+        deployment = str(report["server"].get("deployment") or "")
+        if settings.check_mode or not deployment:
+            return answer()
+        known, dummy = attempts.of_server(evidence, settings.namespace, deployment)
+        try:
+            keeper = bookkeeper(settings, deployment, run_name(str(variables.get("inventory_hostname", "localhost"))))
+            return carry_out(keeper, arguments, known, evidence, report)
+        except (BookkeepingFailed, CallFailed) as failure:
+            raise AnsibleActionFail(str(failure)) from failure
+
+
+def carry_out(
+    keeper: Bookkeeper,
+    arguments: Mapping[str, Any],
+    known: tuple[attempts.Attempt, ...],
+    evidence: EvidenceSet,
+    report: Mapping[str, Any],
+) -> dict[str, Any]:
+    state, identifier = arguments["state"], arguments["attempt"]
+    if state == "release":
+        keeper.release()
+        return answer()
+    if state == "written":
+        if not keeper.holds():
+            raise BookkeepingFailed("the Lease was lost during the write; the next run judges what was written")
+        keeper.mark(identifier, attempts.WRITTEN)
+        return answer()
+    if state == "judged":
+        keeper.mark(identifier, attempts.JUDGED, arguments["outcome"])
+        keeper.release()
+        return answer(outcome=arguments["outcome"])
+    return take_up(keeper, known, evidence, report) if state == "resume" else take_back(keeper, known, evidence)
+
+
+def take_up(
+    keeper: Bookkeeper,
+    known: tuple[attempts.Attempt, ...],
+    evidence: EvidenceSet,
+    report: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Judge what an earlier run began and could not finish."""
+    last = attempts.unfinished(known)
+    if last is None:
+        return answer()
+    busy = keeper.take(TAKE_SECONDS, "")
+    if busy:
+        return answer(msg=busy)
+    outcome = resume.judge(last, evidence, report["verdict"])
+    keeper.mark(last.id, attempts.JUDGED, outcome)
+    keeper.release()
+    told = f"{last.step} was begun at {last.at} by a run that ended before it judged it: {outcome}"
+    return answer(outcome=outcome, msg=told)
+
+
+def take_back(keeper: Bookkeeper, known: tuple[attempts.Attempt, ...], evidence: EvidenceSet) -> dict[str, Any]:
+    """Return the change that takes the last attempt back, if its fields are still ours."""
+    last = attempts.last_to_undo(known)
+    if last is None:
+        return answer(msg="no step is recorded that could be taken back")
+    others = resume.changed_by_others(last, evidence)
+    if others:
+        return answer(
+            msg=f"{last.object} was changed since by somebody else: {', '.join(others)}; nothing is taken back"
+        )
+    busy = keeper.take(TAKE_SECONDS, "")
+    if busy:
+        return answer(msg=busy)
+    told = f"taking back {last.step} of {last.at}"
+    return answer(permitted=True, attempt=last.id, msg=told, **instructions(last.undo))
+
+
+def answer(**more: Any) -> dict[str, Any]:
+    usual = {"changed": False, "permitted": False, "attempt": "", "outcome": "", "msg": "", "write": "", "change": {}}
+    return {**usual, **more}

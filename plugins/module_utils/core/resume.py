@@ -1,0 +1,81 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an attempt that nobody judged has left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .attempts import Attempt
+from .evidence import CLOUD, EvidenceSet
+from .kubernetes_patch import still_ours
+from .outcome import FIXED, IMPROVED, UNCHANGED, UNKNOWN
+from .steps_database import rules_by_group
+
+ABANDONED = "abandoned"
+"""Recorded, but never written."""
+
+KINDS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "Service": "services"}
+
+
+def in_place(attempt: Attempt, evidence: EvidenceSet) -> bool | None:
+    """Tell whether an attempt's change is there; None when that cannot be seen."""
+    change = attempt.change
+    what = (change.get("service"), change.get("operation"))
+    if what == ("kubernetes", "patch"):
+        found = object_of(change, evidence)
+        return None if found is None else not still_ours(as_undo(change), found)
+    if what == ("kubernetes", "delete"):
+        there = {pod["metadata"].get("uid") for pod in evidence.objects("kubernetes.pods", str(change["namespace"]))}
+        return not any(pod["uid"] in there for pod in change["pods"])
+    if what == ("ec2", "AuthorizeSecurityGroupIngress"):
+        rules = rules_by_group(evidence).get(str(change["group_id"]))
+        return None if rules is None else all(rule in rules for rule in change["rules"])
+    if what == ("rds", "StartDBInstance"):
+        status = (evidence.value("aws.db_instance", CLOUD) or {}).get("DBInstanceStatus")
+        return None if status is None else status != change.get("status")
+    if change.get("operation") == "wait":
+        return False
+    return None
+
+
+def object_of(change: Mapping[str, Any], evidence: EvidenceSet) -> dict[str, Any] | None:
+    """Return the object that a change is about, as it was seen."""
+    for item in evidence.objects(f"kubernetes.{KINDS[str(change['kind'])]}", str(change["namespace"])):
+        if item["metadata"]["name"] == change["name"] and item["metadata"].get("uid", "") == change.get("uid", ""):
+            return item
+    return None
+
+
+def as_undo(change: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tests for everything that a patch writes."""
+    written = [item for item in change["patch"] if item["op"] in ("add", "replace")]
+    return {"patch": [{"op": "test", "path": item["path"], "value": item["value"]} for item in written]}
+
+
+def judge(attempt: Attempt, evidence: EvidenceSet, verdict: Mapping[str, Any]) -> str:
+    """Return the outcome of an attempt whose run ended before it could judge it itself.
+
+    Args:
+        attempt: the attempt.
+        evidence: what is seen now.
+        verdict: the verdict's JSON document, now.
+    """
+    done = in_place(attempt, evidence)
+    if done is False:
+        return ABANDONED
+    if verdict["status"] == "unknown" or done is None:
+        return UNKNOWN
+    if any((cause["id"], cause["object"]) == (attempt.cause, attempt.cause_object) for cause in verdict["causes"]):
+        return UNCHANGED
+    return FIXED if verdict["status"] in ("healthy", "recovered") else IMPROVED
+
+
+def changed_by_others(attempt: Attempt, evidence: EvidenceSet) -> list[str]:
+    """Return what an undo would take back although it is not ours any more; empty when it may be taken back."""
+    if attempt.undo.get("service") != "kubernetes":
+        return [] if in_place(attempt, evidence) is not False else ["the change is not there any more"]
+    found = object_of(attempt.undo, evidence)
+    return ["the object is another one now"] if found is None else still_ours(attempt.undo, found)
