@@ -155,7 +155,7 @@ def test_a_repair_is_shown_before_and_after() -> None:
     assert "before after" in shown
     assert re.search(r"status\s+down\s+healthy", shown)
     assert re.search(r"cause\s+database.security_group_closed", shown)
-    assert "restore_security_group_rule: changed" in shown
+    assert "restore_security_group_rule: tcp 5432" in shown
 
 
 def poisoned(data: Any, poison: str, key: str = "") -> Any:
