@@ -100,6 +100,25 @@ class Queue:
             return None if name is None else (name, self._faults.pop(name))
 
 
+class Rows:
+    """What is known so far; it is on disk after each fault, so that an end of the run loses nothing."""
+
+    def __init__(self, order: list[str], options: Options) -> None:
+        self.known: list[Row] = []
+        self._order = order
+        self._options = options
+        self._lock = threading.Lock()
+
+    def add(self, rows: list[Row]) -> None:
+        """Take the rows of one fault, and write every operator's ``summary.json``."""
+        with self._lock:
+            self.known = sorted([*self.known, *rows], key=lambda row: self._order.index(row.fault))
+            for who in self._options.operators:
+                own = [asdict(row) for row in self.known if row.operator == who.name]
+                path = self._options.folder_of(who.name) / "summary.json"
+                settings.write_text(path, json.dumps(own, indent=1) + "\n")
+
+
 @contextmanager
 def alone(prefix: str) -> Iterator[None]:
     """Hold the lock of the servers ``<prefix>-<number>``; LabError when another run has it."""
@@ -116,29 +135,23 @@ def run(faults: dict[str, model.Fault], options: Options, say: Say) -> list[Row]
 
     An interruption begins no other fault, and lets those that are in be taken back.
     """
-    queue, rows = Queue(faults), []
+    queue, rows = Queue(faults), Rows(list(faults), options)
     for who in options.operators:
         operator.prepare(who)
     names = [f"{options.servers}-{number + 1}" for number in range(min(options.jobs, len(faults)))]
     with alone(options.servers), ThreadPoolExecutor(len(names)) as pool:
-        workers = [pool.submit(_work, name, queue, options, say) for name in names]
+        workers = [pool.submit(_work, name, queue, rows, options, say) for name in names]
         try:
             for worker in workers:
-                rows += worker.result()
+                worker.result()
         except KeyboardInterrupt:
             queue.clear()
             say("faults", "interrupted: taking back what is in")
             raise
-    order = list(faults)
-    rows.sort(key=lambda row: order.index(row.fault))
-    for who in options.operators:
-        own = [asdict(row) for row in rows if row.operator == who.name]
-        settings.write_text(options.folder_of(who.name) / "summary.json", json.dumps(own, indent=1) + "\n")
-    return rows
+    return rows.known
 
 
-def _work(name: str, queue: Queue, options: Options, say: Say) -> list[Row]:
-    rows: list[Row] = []
+def _work(name: str, queue: Queue, rows: Rows, options: Options, say: Say) -> None:
     present: model.ServerSpec | None = None
     try:
         while taken := queue.take(present):
@@ -147,7 +160,6 @@ def _work(name: str, queue: Queue, options: Options, say: Say) -> list[Row]:
             clean = present == fault.server and fault.expect.status != "healthy"
             fault_rows = {phase: _rows(fault_name, fault, phase, options) for phase in fault.phases}
             every = [row for of_phase in fault_rows.values() for row in of_phase]
-            rows += every
             try:
                 server = servers.get(name) if clean else _fresh(name, fault.server, say)
                 present = fault.server
@@ -155,9 +167,9 @@ def _work(name: str, queue: Queue, options: Options, say: Say) -> list[Row]:
             except Exception as error:
                 _fail(every, error, options.output / fault_name, say)
                 present = None
+            rows.add(every)
     finally:
         _remove(name)
-    return rows
 
 
 def _rows(name: str, fault: model.Fault, phase: model.PhaseName, options: Options) -> list[Row]:
