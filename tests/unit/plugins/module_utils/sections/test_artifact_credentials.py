@@ -94,3 +94,10 @@ def test_a_time_out_of_the_library_counts_where_the_pod_is_quick(context: MakeCo
     assert "artifact_store.unreachable" in causes(context(late, port, quick, bucket=BUCKET))
     busy = probe("login", "db.example.com:5432", place="pod", seconds=0.9)
     assert "artifact_store.unreachable" not in causes(context(late, port, busy, bucket=BUCKET))
+
+
+def test_an_answer_of_s3_outweighs_a_call_that_was_late(context: MakeContext) -> None:
+    late = probe("sts", "", "timeout", "pod", error="Read timeout", code="ReadTimeoutError", seconds=9.4)
+    listed_now = probe("s3_list", BUCKET, place="pod", seconds=7.8)
+    port = probe("tcp", "s3.us-west-2.amazonaws.com:443", place="pod")
+    assert "artifact_store.unreachable" not in causes(context(late, listed_now, port, bucket=BUCKET))
