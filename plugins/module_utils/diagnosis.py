@@ -34,6 +34,7 @@ ANALYZERS: Mapping[str, Callable[[Context], SectionResult]] = MappingProxyType(
     }
 )
 STORAGE = "artifact_store"
+NO_UPLOADS = "web_server.artifact_disk_full"
 LOG_PROOF = timedelta(seconds=20)
 """A success in the access log younger than this says that the server works now."""
 
@@ -172,17 +173,17 @@ def expected_path(context: Context, url: str, place: str) -> bool:
 def measure_impact(context: Context, results: Iterable[SectionResult]) -> Impact:
     """Say what works for whom, from probes first and from the access log where no probe could run."""
     findings = [finding for result in results for finding in result.findings]
-    ids = {finding.id for finding in findings}
     places = sorted({item.place for item in context.evidence if item.place.startswith(SOURCE_PREFIX) and item.seen})
     flows = {f.flow for f in findings if f.id in ("service.unreachable", "service.name_not_found")}
     lost = {place for place in places if lost_for(context, place, flows)}
     reads = reads_work(context, findings, places, lost)
     storage_fails = any(
-        STORAGE in finding.id and finding.measured and not finding.facts.get("later") for finding in findings
+        (STORAGE in finding.id or finding.id == NO_UPLOADS) and finding.measured and not finding.facts.get("later")
+        for finding in findings
     )
     listed = answers(context, "mlflow-artifacts/artifacts", [POD])
     artifacts = False if storage_fails or reads is False else all_work(listed)
-    blocked = bool(ids & NO_WRITES)
+    blocked = any(finding.id in NO_WRITES and not finding.facts.get("later") for finding in findings)
     writes = False if reads is False or blocked else (True if reads and can_write(context) else None)
     astray = {SOURCE_PREFIX + f.object.partition("/")[0] for f in findings if f.id.startswith("service.client_")}
     sources = tuple(place[len(SOURCE_PREFIX) :] for place in sorted(lost | astray))

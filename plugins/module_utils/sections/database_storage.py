@@ -24,28 +24,29 @@ def storage(context: Context, instance: Mapping[str, Any] | None, result: Sectio
     lines = [
         match for match in matches(context) if match.signature.id == "db_diskfull" and not recovered(context, match)
     ]
-    named = {item.id for item in result.findings}
-    if not lines or "database.storage_full" in named:
-        return
     free = free_bytes(context)
-    if free is not None and free > least(instance or {}):
+    scarce = free is not None and free <= least(instance or {})
+    if "database.storage_full" in {item.id for item in result.findings} or not (lines or scarce):
+        return
+    if free is not None and not scarce:
         what = f"why {database_object(context)} says that its disk is full"
         why = f"RDS measured {free / GIBIBYTE:.1f} GiB of free storage"
         result.unknown.append(Unknown(what, why, "the database team: tablespaces, quotas, temporary files"))
         return
+    said = f"{database_object(context)} has no room left for what MLflow writes"
+    left = "" if free is None else f"RDS measures {free / 2**20:.0f} MiB of free storage of {database_object(context)}"
     metrics = context.evidence.first("aws.metrics", CLOUD)
-    measured = "" if free is None else f", and RDS measures {free / 2**20:.0f} MiB of free storage"
     result.findings.append(
         Finding(
             "database.storage_full",
             database_object(context),
-            f"{database_object(context)} has no room left for what MLflow writes{measured}",
+            "; ".join(filter(None, [said if lines else "", left])),
             keys([*(match.evidence for match in lines), *([metrics] if free is not None else [])]),
             flow=TO_DATABASE,
-            since=lines[0].at or None,
-            configured=free is not None,
-            measured=True,
-            facts=facts_of(context),
+            since=(lines[0].at or None) if lines else None,
+            configured=scarce,
+            measured=bool(lines),
+            facts=facts_of(context, later=not lines),
         )
     )
 

@@ -112,3 +112,11 @@ def test_whose_password_is_wrong_is_not_known_without_the_secret(context: MakeCo
     assert any("started with" in item.what for item in result.unknown)
     tried = probe("login", "db.example.com:5432", "denied", "debug_copy", error=text)
     assert "database.password_wrong" in ids(context(hidden, refused, tried, backend=USER))
+
+
+def test_storage_that_is_nearly_gone_is_named_before_a_write_fails(context: MakeContext) -> None:
+    space = cloud("metrics", {"FreeStorageSpace": {"points": [[AT, 1024.0]]}})
+    found = ids(context(space, backend=USER))["database.storage_full"]
+    assert found.configured
+    assert not found.measured
+    assert found.facts["later"]
