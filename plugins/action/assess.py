@@ -12,14 +12,17 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.guards_server import under_way
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.outcome import (
     FIXED,
     IMPROVED,
     WORSE,
     judge_outcome,
+    names,
 )
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import before as kept
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import Settings
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.workload import workload
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import Diagnosis, diagnose, read_settings
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.identity import run_name
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import Run, RunError
@@ -114,21 +117,34 @@ def verify(
     """
     done = {action["step"] for action in actions}
     steps = [step for step in before["plan"]["steps"] if step["step"] in done]
-    repaired = {(step["cause"], step["cause_object"]) for step in steps}
+    repaired = (
+        names(before["verdict"])
+        if settings.requested_step
+        else {(step["cause"], step["cause_object"]) for step in steps}
+    )
     patience = max([settings.verify_seconds, *(int(action["patience_seconds"]) for action in actions)])
     end, seen, since = time.monotonic() + patience, "", time.monotonic()
     while True:
         diagnosis = diagnose(settings, me)
         outcome, now = judge_outcome(before["verdict"], diagnosis.report["verdict"], repaired), time.monotonic()
-        seen, since = (seen, since) if outcome == seen else (outcome, now)
+        rolling = is_rolling(diagnosis)
+        seen, since = (seen, since) if outcome == seen and not rolling else (outcome, now)
         if now - since >= stable_after(outcome, settings.settle_seconds, undone=undone) or now >= end:
             outcome_told = WORSE if undone else outcome
             diagnosis.report |= {"actions": actions, "before": kept(before), "outcome": outcome_told}
             if undone:
                 diagnosis.report["undone"] = outcome != WORSE
             return diagnosis
-        display.display(f"{settings.namespace}: {outcome} so far, looking again for up to {max(0, end - now):.0f} s")
+        told = f"{outcome} so far{', the rollout goes on' if rolling else ''}"
+        display.display(f"{settings.namespace}: {told}, looking again for up to {max(0, end - now):.0f} s")
         time.sleep(PAUSE_SECONDS)
+
+
+def is_rolling(diagnosis: Diagnosis) -> bool:
+    """Tell whether pods still come and go: until then nothing is known about the new ones."""
+    situation = diagnosis.plan.situation
+    found = workload(situation.context) if situation is not None else None
+    return found is not None and situation is not None and under_way(found, situation)
 
 
 def stable_after(outcome: str, settle_seconds: float, *, undone: bool) -> float:

@@ -10,17 +10,18 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.calls import CallFailed, Deadline
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.kubernetes import ClusterReader
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.collect import pod_specs
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.discovery import discover
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import EvidenceSet
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.redaction import Redactor
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.probes import bundle
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import read_settings
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import Run
 
 SECONDS = 60.0
+display = Display()
 
 
 class ActionModule(ActionBase):
@@ -52,12 +53,13 @@ class ActionModule(ActionBase):
             for pod in chosen
         ]
         failed = [result["error"] for result in results if result.get("error")]
-        told = "; ".join(failed or [str(result.get("msg", "")) for result in results])
+        told = "; ".join(failed or [f"{result['pod']}: {result.get('msg', '')}" for result in results])
+        display.display(told)
         return {
             "changed": any(result.get("changed") for result in results),
             "failed": bool(failed),
             "results": results,
-            "msg": Redactor(set()).text(told),
+            "msg": told,
         }
 
     @staticmethod

@@ -86,6 +86,8 @@ def read_settings(action: Any, task_vars: Mapping[str, Any], *, writes: bool) ->
         unknown = sorted(set(settings.allowed_steps) - STEPS)
         if unknown:
             raise SettingsError("mlflow_allowed_steps", unknown[0], "any of " + ", ".join(sorted(STEPS)))
+        if settings.requested_step:
+            settings = replace(settings, allowed_steps=(settings.requested_step,))
         if writes:
             prove = bool(STARTS_PODS & set(settings.allowed_steps))
             settings = replace(settings, writing=True, prove_new_pod=prove)

@@ -14,7 +14,9 @@ from types import MappingProxyType
 from . import steps_database, steps_service, steps_web_server, steps_workload
 from .discovery import Target
 from .evidence import API, CLOUD, EvidenceSet
+from .findings import Finding
 from .proposals import propose
+from .server_setting import target_name
 from .step import Situation, Step
 from .verdict import Cause, Verdict
 
@@ -97,6 +99,15 @@ STARTS_PODS = STEPS & {
 """Steps before which a copy of the server's pod has to show that a new one would live."""
 
 
+ON_REQUEST: Mapping[str, Builder] = MappingProxyType(
+    {"restart": steps_workload.restart, "clear_artifact_cache": steps_database.clear_artifact_cache}
+)
+"""What the runbook's quick fixes do, whatever the cause."""
+
+REQUESTED = "requested"
+"""Stands for a cause where a person asks for a step."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """All steps for one verdict on one server, and the digest that an approval names."""
@@ -146,8 +157,8 @@ def make_plan(situation: Situation | None, verdict: Verdict, evidence: EvidenceS
         verdict: its causes decide the steps.
         evidence: the state that the changes start from.
     """
-    steps: list[Step] = []
-    for cause in verdict.causes:
+    steps: list[Step] = requested(situation) if situation is not None else []
+    for cause in verdict.causes if not steps else ():
         if situation is None:
             break
         built = [build(cause, situation) for build in BUILDERS.get(cause.finding.id, ())]
@@ -157,3 +168,13 @@ def make_plan(situation: Situation | None, verdict: Verdict, evidence: EvidenceS
     return Plan(
         digest_of(target, place, verdict, tuple(steps), evidence), tuple(steps), place, verdict.causes, situation
     )
+
+
+def requested(situation: Situation) -> list[Step]:
+    """Return the step that a person asks for; nothing when none is asked for."""
+    name = situation.settings.requested_step
+    if not name:
+        return []
+    what = target_name(situation)
+    finding = Finding(REQUESTED, what, "a person asks for it", (), configured=True, measured=True)
+    return [replace(ON_REQUEST[name](Cause(finding, (), None, (), ()), situation), cause_object=what)]

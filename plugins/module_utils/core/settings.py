@@ -26,6 +26,8 @@ KUBERNETES_OPTIONS = ("kubeconfig", "context", "host", "api_key", "ca_cert", "va
 AWS_OPTIONS = ("region", "profile", "endpoint_url", "access_key", "secret_key", "session_token", "aws_ca_bundle")
 SECTIONS = ("pods", "service", "logs", "database", "artifact_store", "latency", "network_policy", "web_server")
 FAIL_ON = ("none", "cause", "unknown")
+REQUESTABLE = ("restart", "clear_artifact_cache")
+"""Steps that a person may ask for without a cause: the runbook's quick fixes."""
 DASHBOARD_STATES = ("present", "absent")
 DASHBOARD_WAYS = ("auto", "ingress", "kubectl", "api")
 
@@ -76,6 +78,7 @@ class Settings:
     fail_on: str = "none"
     settle_seconds: int = 10
     verify_seconds: int = 180
+    requested_step: str = ""
     dashboard_state: str = "present"
     dashboard_port: int = 5000
     dashboard_way: str = "auto"
@@ -112,7 +115,12 @@ RANGES = {
     "workers_ceiling": (1, 64),
     "dashboard_port": (1024, 65535),
 }
-CHOICES = {"fail_on": FAIL_ON, "dashboard_state": DASHBOARD_STATES, "dashboard_way": DASHBOARD_WAYS}
+CHOICES = {
+    "fail_on": FAIL_ON,
+    "requested_step": ("", *REQUESTABLE),
+    "dashboard_state": DASHBOARD_STATES,
+    "dashboard_way": DASHBOARD_WAYS,
+}
 INTERNAL = ("check_mode", "writing", "prove_new_pod", "kubernetes", "aws", "outputs")
 TEXTS = tuple(name for name in Settings.__dataclass_fields__ if name not in (*LISTS, *BOOLEANS, *RANGES, *INTERNAL))
 KNOWN = frozenset(PREFIX + name for name in (*LISTS, *BOOLEANS, *RANGES, *TEXTS, *KUBERNETES_OPTIONS, *AWS_OPTIONS)) | {
