@@ -124,8 +124,8 @@ class ClusterReader:
         self.configuration.connection_pool_maxsize = CONNECTIONS
         self._client = kubernetes.client.ApiClient(self.configuration)
 
-    def cluster_name(self) -> str:
-        """Return the name of the kubeconfig's context, or the API server's host where there is none."""
+    def context_name(self) -> str:
+        """Return the name of the kubeconfig's context; empty where there is none."""
         chosen = self._options.get("context")
         if not chosen and not self._options.get("host"):
             try:
@@ -133,7 +133,11 @@ class ClusterReader:
                 chosen = kubernetes.config.list_kube_config_contexts(path)[1]["name"]
             except (kubernetes.config.ConfigException, OSError, KeyError, TypeError):
                 chosen = ""
-        return str(chosen or urllib.parse.urlsplit(self.configuration.host).hostname or "")
+        return str(chosen or "")
+
+    def cluster_name(self) -> str:
+        """Return the name of the kubeconfig's context, or the API server's host where there is none."""
+        return self.context_name() or str(urllib.parse.urlsplit(self.configuration.host).hostname or "")
 
     def secrets(self) -> set[str]:
         """Return the credentials that these options hold."""

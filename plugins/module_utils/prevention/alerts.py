@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,7 +54,9 @@ NAME = re.compile(
     r"(?<![\w:\"'=.-])(?:mlflow_[a-z0-9_]+|http_request(?:s_total|_duration_seconds_(?:bucket|sum|count)))\b(?!\s*[=!(])"
 )
 REQUESTS = re.compile(r"\bmlflow_http_request_total\s*\{(?P<labels>[^}]*)\}")
-STATUS = re.compile(r"\bstatus\s*(?P<operator>=~|!~|!=|=)\s*\"(?P<value>[^\"]*)\"")
+MATCHER = re.compile(r"\b(?P<name>[a-z_]+)\s*(?P<operator>=~|!~|!=|=)\s*\"(?P<value>[^\"]*)\"")
+SELECTOR = re.compile(r"\{(?P<labels>[^}]*)\}")
+NAMESPACE_LABELS = frozenset({"namespace", "kubernetes_namespace", "exported_namespace"})
 EXHAUSTED = "400"
 PROBED = re.compile(r"\bprobe_success\s*(?:\{(?P<labels>[^}]*)\})?")
 JOB = re.compile(r"\bjob\s*=~?\s*\"(?P<job>[^\"]+)\"")
@@ -69,7 +72,7 @@ def judge(context: Context) -> list[Item]:
             why = "the cluster has no PrometheusRule objects; rules that are kept elsewhere cannot be seen from here"
             return [unknown(id_, why, "the rules of your own monitoring", look) for id_ in ITEMS]
         return [unseen(id_, look, RIGHT) for id_ in ITEMS]
-    return [pool_exhaustion(context, look), metric_names(look)]
+    return [pool_exhaustion(context, look), metric_names(context, look)]
 
 
 ITEMS = ("alerts.pool_exhaustion", "alerts.metric_names")
@@ -92,26 +95,46 @@ def probes_api(context: Context, expression: str) -> bool:
     return any(
         re.fullmatch(job["job"], str(item["spec"].get("jobName") or ""))
         and any(
-            API_PATH in str(url)
+            API_PATH in str(url) and leads_to(context, str(url))
             for url in ((item["spec"].get("targets") or {}).get("staticConfig") or {}).get("static") or []
         )
         for item in probes
     )
 
 
-def counts_exhaustion(expression: str) -> bool:
-    """Tell whether a rule counts answers by a status that an exhausted pool gives."""
+def leads_to(context: Context, url: str) -> bool:
+    """Tell whether an address is the server's: its Service by name, or a host of an ingress of its namespace."""
+    host = urllib.parse.urlsplit(url).hostname or ""
+    target = context.target
+    if host.split(".")[:2] == [target.service, target.namespace]:
+        return True
+    ingresses = context.evidence.objects("kubernetes.ingresses", target.namespace)
+    return host in {rule.get("host") for item in ingresses for rule in item["spec"].get("rules") or []} - {None}
+
+
+def counts_exhaustion(expression: str, namespace: str) -> bool:
+    """Tell whether a rule counts a server's answers by a status that an exhausted pool gives."""
     return any(
-        selects_status(match["operator"], match["value"])
+        selects(match["operator"], match["value"], EXHAUSTED)
         for found in REQUESTS.finditer(expression)
-        for match in STATUS.finditer(found["labels"])
+        for match in MATCHER.finditer(found["labels"])
+        if match["name"] == "status" and is_about(found["labels"], namespace)
     )
 
 
-def selects_status(operator: str, value: str) -> bool:
-    """Evaluate a label matcher of PromQL on the status of an exhausted pool."""
+def is_about(labels: str, namespace: str) -> bool:
+    """Tell whether label matchers let the metrics of a namespace through."""
+    return all(
+        selects(match["operator"], match["value"], namespace)
+        for match in MATCHER.finditer(labels)
+        if match["name"] in NAMESPACE_LABELS
+    )
+
+
+def selects(operator: str, value: str, text: str) -> bool:
+    """Evaluate a label matcher of PromQL."""
     try:
-        alike = bool(re.fullmatch(value, EXHAUSTED)) if operator.endswith("~") else value == EXHAUSTED
+        alike = bool(re.fullmatch(value, text)) if operator.endswith("~") else value == text
     except re.error:
         return False
     return alike != operator.startswith("!")
@@ -123,7 +146,7 @@ def pool_exhaustion(context: Context, look: Evidence) -> Item:
     if str(context.target.backend.get("scheme") or "").partition("+")[0] in SERVERLESS:
         return unknown(id_, "the backend store has no pool", "a PostgreSQL database", look)
     rules = [row for row in look.value["items"] if row.get("alert")]
-    by_status = [row for row in rules if counts_exhaustion(row["expr"])]
+    by_status = [row for row in rules if counts_exhaustion(row["expr"], context.target.namespace)]
     by_probe = [row for row in rules if probes_api(context, row["expr"])]
     patches = (proposal(context),)
     if by_probe or (by_status and exposes(context)):
@@ -204,11 +227,16 @@ def unknown_names(row: Rule, recorded: set[str]) -> list[str]:
     return sorted({name for name in found if name not in EXPORTED and name not in recorded})
 
 
-def metric_names(look: Evidence) -> Item:
+def metric_names(context: Context, look: Evidence) -> Item:
     """Name every alert that never fires since its metric does not exist."""
     id_ = "alerts.metric_names"
     recorded = set(look.value.get("recorded") or [])
-    wrong = [(row, names) for row in look.value["items"] if (names := unknown_names(row, recorded))]
+    mine = [
+        row
+        for row in look.value["items"]
+        if all(is_about(found["labels"], context.target.namespace) for found in SELECTOR.finditer(row["expr"]))
+    ]
+    wrong = [(row, names) for row in mine if (names := unknown_names(row, recorded))]
     if not wrong:
         if look.state is not State.OK:
             return unknown(id_, f"not all rules could be read: {look.detail}", RIGHT, look)

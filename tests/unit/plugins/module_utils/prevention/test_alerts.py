@@ -121,3 +121,24 @@ def test_without_the_operators_kinds_nothing_is_known(audited: Audited) -> None:
     item = audited["alerts.pool_exhaustion"]
     assert item.grade is UNKNOWN
     assert "kept elsewhere" in item.summary
+
+
+def test_a_rule_about_another_server_helps_and_hurts_nobody_here(audited: Audited) -> None:
+    expose(rules(audited, RATIO.replace('"pv"', '"other"'), 'mlflow_active_runs{namespace=~"other|more"} > 5'))
+    assert audited["alerts.pool_exhaustion"].grade is MISSING
+    assert audited["alerts.metric_names"].grade is OK
+
+
+@pytest.mark.parametrize(
+    ("url", "grade"),
+    [
+        ("http://mlflow.pv.svc.cluster.local:5000/api/2.0/mlflow/experiments/search", OK),
+        ("http://mlflow.other.svc:5000/api/2.0/mlflow/experiments/search", MISSING),
+        ("https://mlflow.example.com/api/2.0/mlflow/experiments/search", MISSING),
+    ],
+)
+def test_only_a_probe_of_this_server_counts(audited: Audited, url: str, grade: Grade) -> None:
+    def aim(value: Any) -> None:
+        value["items"][0]["spec"]["targets"]["staticConfig"]["static"] = [url]
+
+    assert audited.change("kubernetes.probes", aim)["alerts.pool_exhaustion"].grade is grade
