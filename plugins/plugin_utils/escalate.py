@@ -124,7 +124,7 @@ def escalate(settings: Settings) -> Escalation:
         "ticket.txt": letter,
         "report.txt": text(report),
         "report.html": page(report),
-        "attempts.txt": attempts_text(attempts(earlier_reports(folder), evidence)),
+        "attempts.txt": attempts_text(attempts(earlier_reports(folder), report["attempts"])),
         "versions.txt": versions(report, evidence, own_versions()),
     }
     parts, cut = fit(build_parts(report, evidence, documents, changes))

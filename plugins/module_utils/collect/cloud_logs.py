@@ -13,6 +13,7 @@ from typing import Any
 from ..clients.aws import CloudReader
 from ..clients.calls import Observation
 from ..core.evidence import CLOUD, Evidence, State
+from ..core.redaction import mask_key_lines
 from .threads import Job, Notebook
 
 LOG = "aws.log"
@@ -116,7 +117,9 @@ def stream(reader: CloudReader, notebook: Notebook, group: str, name: str) -> Ev
             for row in seen.value.get("events") or []
         ]
         state = State.PARTIAL if len(rows) >= EVENTS else State.OK
-        seen = Observation(state, {"lines": rows}, f"only the last {EVENTS} events" if state is State.PARTIAL else "")
+        seen = Observation(
+            state, {"lines": mask_key_lines(rows)}, f"only the last {EVENTS} events" if state is State.PARTIAL else ""
+        )
     return notebook.note(LOG, CLOUD, f"{group}/{name}".strip("/"), seen)
 
 

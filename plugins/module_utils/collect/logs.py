@@ -12,6 +12,7 @@ from typing import Any
 from ..clients.calls import Observation
 from ..clients.kubernetes import ClusterReader
 from ..core.evidence import API, Evidence, State
+from ..core.redaction import mask_key_lines
 from .threads import Job, Notebook
 
 LINES = 400
@@ -35,7 +36,7 @@ def split_lines(text: str) -> dict[str, Any]:
             rows.append({"at": at[:19] + "Z", "text": rest[:LINE_CHARACTERS]})
         elif rows:
             rows[-1]["text"] = (rows[-1]["text"] + "\n" + line)[:LINE_CHARACTERS]
-    return {"lines": rows, "truncated": len(rows) >= LINES}
+    return {"lines": mask_key_lines(rows), "truncated": len(rows) >= LINES}
 
 
 def wanted_logs(pods: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, bool]]:

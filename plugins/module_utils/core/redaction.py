@@ -49,7 +49,12 @@ PATTERNS: Mapping[str, tuple[re.Pattern[str], str]] = {
         rf"\g<head>{MASK}",
     ),
     "a private key": (
-        re.compile(r"(?P<head>-----BEGIN [A-Z ]*PRIVATE KEY-----)(?!\*).*?(?=-----END|\Z)", re.DOTALL),
+        re.compile(
+            # As it is, or URL-encoded.
+            r"(?P<head>-----BEGIN(?:(?: |\+|%20)[A-Z]+)*(?: |\+|%20)PRIVATE(?: |\+|%20)KEY-----)"
+            r"(?=(?:(?!-----END).)*?[A-Za-z0-9+/=]{16}).*?(?=-----END|\Z)",
+            re.DOTALL,
+        ),
         rf"\g<head>{MASK}",
     ),
     "a password in SQL": (
@@ -68,6 +73,15 @@ PATTERNS: Mapping[str, tuple[re.Pattern[str], str]] = {
 }
 """Secrets that are recognised by their form: what each is called, its pattern and what takes its place."""
 
+KEY_BEGIN = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
+KEY_END = "-----END"
+KEY_LINES = 120
+"""An RSA key of 8192 bits has about a hundred lines."""
+
+SHORTEST_CUT = 200
+"""Nobody cuts a shorter text: our own limits begin at 200 characters, that of an event is 1024."""
+
+SHORTEST_BEGINNING = 6
 ENCODED = re.compile(r"[A-Za-z0-9+/_-]{24,}={0,2}")
 HEXADECIMAL = re.compile(r"[0-9a-f]+")
 
@@ -97,6 +111,25 @@ def mask_encoded(match: re.Match[str]) -> str:
     return MASK if inside and by_pattern(inside) != inside else match[0]
 
 
+def mask_key_lines(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mask a private key that a log holds line by line, where no line alone tells what it is.
+
+    Args:
+        rows: lines with their ``text``, in order.
+    """
+    masked, inside = [], 0
+    for row in rows:
+        text = str(row["text"])
+        if inside and KEY_END not in text:
+            inside -= 1
+            masked.append({**row, "text": MASK})
+            continue
+        begins = KEY_BEGIN.search(text)
+        inside = KEY_LINES if begins and KEY_END not in text[begins.end() :] else 0
+        masked.append(row)
+    return masked
+
+
 class Redactor:
     """Replaces secrets in text and in nested data.
 
@@ -106,6 +139,7 @@ class Redactor:
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         self._values: set[str] = set()
+        self._plain: set[str] = set()
         self.learn(values)
 
     def learn(self, values: Iterable[str]) -> None:
@@ -113,6 +147,7 @@ class Redactor:
         for value in values:
             if len(value) >= SHORTEST_SECRET:
                 self._values |= spellings(value)
+                self._plain.add(value)
         self._longest_first = sorted(self._values, key=len, reverse=True)
 
     def text(self, text: str) -> str:
@@ -138,10 +173,19 @@ class Redactor:
             return [self._walk(item, present) for item in value]
         return value
 
-    @staticmethod
-    def _clean(text: str, forms: Iterable[str]) -> str:
+    def _without_cut_value(self, text: str) -> str:
+        """Mask the beginning of a known value at the very end of a text that somebody cut."""
+        for value in self._plain:
+            for length in range(len(value) - 1, SHORTEST_BEGINNING - 1, -1):
+                if text.endswith(value[:length]):
+                    return text[:-length] + MASK
+        return text
+
+    def _clean(self, text: str, forms: Iterable[str]) -> str:
         for form in forms:
             text = text.replace(form, MASK)
+        if len(text) >= SHORTEST_CUT:
+            text = self._without_cut_value(text)
         if len(text) < SHORTEST_SECRET:
             return text
         return ENCODED.sub(mask_encoded, by_pattern(text))

@@ -1,34 +1,32 @@
 # Copyright: mlops.mlflow_runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What was tried on a server and what became of it, from its earlier reports and from the cluster's own record."""
+"""What was tried on a server and what became of it, from its earlier reports and from the record in its namespace."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..core.evidence import EvidenceSet
-from .tables import aligned, one_line
+from .tables import aligned
 
 MOST = 50
-RECORD = "mlflow-runbook"
-"""Name of our ConfigMaps begins with it."""
+Row = tuple[str, str, str, str]
 
 
-def attempts(reports: Iterable[Mapping[str, Any]], evidence: EvidenceSet) -> list[tuple[str, str, str, str]]:
+def attempts(reports: Iterable[Mapping[str, Any]], recorded: Iterable[Mapping[str, Any]]) -> list[Row]:
     """Return time, status, step and outcome of each earlier look or attempt, oldest first.
 
     Args:
         reports: earlier reports of this server, of whatever version.
-        evidence: of this diagnosis, which holds ConfigMaps.
+        recorded: attempts that the server's own record holds, as the report describes them.
     """
     rows = [row for report in reports for row in of_report(report)]
-    rows += [row for item in evidence.objects("kubernetes.configmaps") for row in of_record(item)]
+    rows += [of_record(item) for item in recorded]
     return sorted(rows)[-MOST:]
 
 
-def of_report(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+def of_report(report: Mapping[str, Any]) -> list[Row]:
     verdict = report.get("verdict") or {}
     causes = ", ".join(str(cause.get("id")) for cause in verdict.get("causes") or [])
     found = f"{verdict.get('status', 'unknown')}{f' ({causes})' if causes else ''}"
@@ -40,19 +38,13 @@ def of_report(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def of_record(item: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Return what a ConfigMap of ours says, as it says it."""
-    metadata = item.get("metadata") or {}
-    if not str(metadata.get("name", "")).startswith(RECORD):
-        return []
-    changed = max((str(row.get("time", "")) for row in metadata.get("lastChanged") or []), default="")
-    at = changed or str(metadata.get("creationTimestamp", ""))
-    return [
-        (at, f"configmap/{metadata['name']}", key, one_line(text)) for key, text in (item.get("data") or {}).items()
-    ]
+def of_record(item: Mapping[str, Any]) -> Row:
+    """Return one attempt of the record: its cause, its step and what became of it."""
+    step = f"{item.get('step')} of {item.get('object')}"
+    return str(item.get("at", "")), str(item.get("cause", "")), step, str(item.get("outcome") or item.get("state"))
 
 
-def attempts_text(rows: Iterable[tuple[str, str, str, str]]) -> str:
+def attempts_text(rows: Iterable[Row]) -> str:
     """Write the attempts as a table."""
     listed = list(rows)
     if not listed:

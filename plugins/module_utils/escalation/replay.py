@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from ..core.findings import Context
 from ..core.guards import Policy
 from ..core.plan import make_plan
 from ..core.report import build, plan_document, server_document, text
 from ..core.settings import PREFIX, Settings, SettingsError, from_variables
+from ..core.step import Situation
 from ..diagnosis import analyze
 from ..observations import observe
 from .archive import BundleError, printable
@@ -29,6 +31,14 @@ REMEMBERED = (
     "artifact_bucket",
     "source_namespaces",
     "sections",
+    "wait_seconds",
+    "idle_session_seconds",
+    "replicas_ceiling",
+    "workers_ceiling",
+    "memory_ceiling",
+    "cpu_ceiling",
+    "start_tag",
+    "artifact_cache_dir",
 )
 """Settings that a judgement depends on; none of them is a secret."""
 
@@ -131,8 +141,9 @@ def judge(bundle: Bundle) -> dict[str, Any]:
         raise BundleError("has a context.json without baseline and last repair")
     analysis = analyze(bundle.evidence, settings, now, repaired)
     target = analysis.discovery.target
-    plan = make_plan(target, analysis.verdict, bundle.evidence, baseline)
-    nobody = Policy(allowed_steps=(), approved_plan="", now=now, issued={}, used=frozenset())
+    situation = Situation(Context(target, bundle.evidence, now), baseline, settings) if target else None
+    plan = make_plan(situation, analysis.verdict, bundle.evidence)
+    nobody = Policy(allowed_steps=(), approved_plan="", now=now, writing=False)
     started = bundle.report.get("started")
     moment_of(started)
     return build(

@@ -42,6 +42,7 @@ class Entry:
     sections: tuple[str, ...] = ()
     advice: str = ""
     items: tuple[str, ...] = ()
+    part: str = ""
 
     @property
     def findings(self) -> list[str]:
@@ -89,6 +90,8 @@ def answer(entry: Entry) -> str:
     parts = [spelt(entry.findings)]
     if entry.audited:
         parts.append(f"judged by `audit_prevention`: {spelt(entry.audited)}")
+    if entry.part:
+        parts.append(f"part of the bundle of `escalate`: `{entry.part}`")
     if entry.proposed_by:
         parts.append(f"proposed by {spelt(entry.proposed_by)}")
     if entry.warned_by:

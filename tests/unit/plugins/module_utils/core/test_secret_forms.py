@@ -11,7 +11,7 @@ import json
 import urllib.parse
 
 import pytest
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.redaction import Redactor
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.redaction import MASK, Redactor, mask_key_lines
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.secret_forms import (
     aligned,
     parts_of,
@@ -92,7 +92,8 @@ def test_parts_of_a_value_that_turn_up_alone(value: str, expected: set[str]) -> 
         ("Authorization: Bearer abc.def-ghi_jkl", "an authorization header"),
         ("eyJhbGciOiJSUzI1.eyJzdWIiOiJzeXM.c2ln", "a JSON web token"),
         ("?X-Amz-Signature=0a1b2c&x=1", "a signed URL"),
-        ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----", "a private key"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG\n-----END RSA PRIVATE KEY-----", "a private key"),
+        ("-----BEGIN%20PRIVATE%20KEY-----%0AMIIEvQIBADANBgkqhkiG", "a private key"),
         ("ALTER ROLE x PASSWORD 'battery-staple'", "a password in SQL"),
         ("SCRAM-SHA-256$4096:c2FsdA==$abc:def", "a password's verifier"),
         ("token ghp_0123456789abcdefghijABCDEFGHIJ012345", "a token of a service"),
@@ -122,6 +123,25 @@ def test_what_looks_like_a_secret_is_found_and_would_be_masked(text: str, kind: 
 )
 def test_what_a_person_needs_is_no_secret(text: str) -> None:
     assert SecretScan(["hunter22"]).kinds(text) == []
+
+
+@pytest.mark.parametrize("length", range(6, 22))
+def test_a_value_that_was_cut_in_two_is_masked(length: int) -> None:
+    secret = "battery+staple/of=horse"
+    kept = Redactor([secret]).text("x" * 1000 + " token " + secret[:length])
+    assert kept == "x" * 1000 + f" token {MASK}"
+
+
+def test_a_key_in_a_log_is_masked_line_by_line() -> None:
+    texts = ["said -----BEGIN PRIVATE KEY-----", "MIIE", "AAAA", "-----END PRIVATE KEY-----", "next"]
+    rows = mask_key_lines([{"at": "t", "text": text} for text in texts])
+    assert [row["text"] for row in rows] == [texts[0], MASK, MASK, *texts[3:]]
+
+
+def test_a_masked_key_is_no_secret_any_more() -> None:
+    kept = Redactor().text("-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG\nAAAA\n-----END PRIVATE KEY-----")
+    assert "MIIE" not in kept
+    assert SecretScan([]).kinds(f"-----BEGIN%20PRIVATE%20KEY-----%0A{MASK}%0A-----END {kept}") == []
 
 
 def test_parts_and_their_names_are_looked_through() -> None:

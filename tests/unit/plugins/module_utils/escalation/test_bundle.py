@@ -228,15 +228,18 @@ def test_earlier_attempts_and_their_outcome() -> None:
         },
     ]
     record = {
-        "metadata": {"name": "mlflow-runbook-history", "creationTimestamp": AT},
-        "data": {"restart": "2 attempts"},
+        "step": "restart",
+        "cause": "a.b",
+        "object": "deployment/x",
+        "at": AT,
+        "state": "judged",
+        "outcome": "fixed",
     }
-    evidence = EvidenceSet([piece("kubernetes.configmaps", {"items": [record]})])
-    rows = attempts(reports, evidence)
+    rows = attempts(reports, [record])
     assert rows == [
         ("2026-11-27T11:00:00Z", "down (a.b)", "diagnosed", ""),
         ("2026-11-27T11:05:00Z", "down", "restart (changed)", "unchanged"),
-        (AT, "configmap/mlflow-runbook-history", "restart", "2 attempts"),
+        (AT, "a.b", "restart of deployment/x", "fixed"),
     ]
     assert "unchanged" in attempts_text(rows)
     assert attempts_text([]).startswith("Nothing was tried before")
