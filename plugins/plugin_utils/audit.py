@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from ansible.utils.display import Display
@@ -31,13 +30,14 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.prevention.te
     counts_line,
     text,
 )
-from jinja2 import Environment
 
 from .diagnose import utc_now
+from .html import render
 from .run import server_folder, write_whole
 
 display = Display()
-TEMPLATE = Path(__file__).with_name("audit.html.j2")
+CLASSES = {"missing": "down", "weak": "degraded", "unknown": "unknown", "ok": "healthy"}
+"""States of items as the pages' style calls them."""
 PREFIX = "prevention"
 """Before the names of an audit's files, which stand beside those of diagnoses."""
 
@@ -67,16 +67,19 @@ def audit(settings: Settings) -> tuple[dict[str, Any], str]:
 
 def page(report: Mapping[str, Any]) -> str:
     """Render the page; every value is escaped."""
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    server = report["server"]
+    cluster = f" · cluster {server['cluster']}" if server.get("cluster") else ""
+    return render(
+        "audit.html.j2",
         report=report,
-        server=report["server"],
+        name=f"{server['namespace']}/{server['name'] or '?'}",
         headline=HEADLINES[report["status"]],
-        started=short_time(report["started"]),
+        subtitle=short_time(report["started"]) + cluster,
         counts=counts_line(report),
         states=by_state(report),
         titles=TITLES,
         tools=TOOLS,
+        classes=CLASSES,
     )
 
 

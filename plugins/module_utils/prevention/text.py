@@ -22,7 +22,7 @@ TOOLS = {"kubectl": "Kubernetes", "aws": "AWS command line", "terraform": "Terra
 
 
 def counts_line(report: Mapping[str, Any]) -> str:
-    return " · ".join(f"{count} {state}" for state, count in report["counts"].items())
+    return " · ".join(f"{report['counts'][state]} {state}" for state in TITLES)
 
 
 def text(report: Mapping[str, Any]) -> str:
