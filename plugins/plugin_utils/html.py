@@ -18,8 +18,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 TEMPLATES = Path(__file__).with_name("templates")
-OPEN = frozenset({"outcome", "change", "flow", "timeline", "latency", "explained", "notes", "unknown"})
-"""Sections that are shown at once; the others open on demand."""
+OPEN = frozenset(
+    {"outcome", "change", "flow", "timeline", "latency", "explained", "notes", "unknown", "proposal", "attempts"}
+)
+"""Sections that open on demand; the others are shown at once."""
 
 
 def environment() -> Environment:
@@ -59,7 +61,7 @@ def of_report(says: Content) -> dict[str, Any]:
         "says": says,
         "flow": flow_picture([entry.data for entry in flow.entries]) if flow else None,
         "latency": latency_picture(latency.entries) if latency else None,
-        "open": OPEN,
+        "on_demand": ON_DEMAND,
     }
 
 

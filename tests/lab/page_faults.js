@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
 // Returns what is wrong with the page that is open, as texts.
 (leastTarget => {
   const found = new Set();

@@ -33,6 +33,7 @@ RECORDS = (
     "network_policy",
     "out_of_memory",
     "packets_dropped",
+    "role_policy_denies",
     "security_group_closed_connections_alive",
     "selector_matches_nothing",
     "two_servers",
@@ -48,6 +49,10 @@ def pages() -> Iterator[tuple[str, str]]:
     action = {"step": "restore_security_group_rule", "changed": True, "diff": [], "seconds": 1.0}
     earlier = before(report_on("security_group_rule_removed"))
     yield "repaired", page({**report_on("healthy"), "outcome": "fixed", "actions": [action], "before": earlier})
+    long = report_on("out_of_memory")
+    long["verdict"]["causes"][0] |= {"summary": "x" * 10_000, "object": "\u202eyrtsiger" * 20}
+    long["server"]["name"] = "tracking-server-" * 10
+    yield "long", page(long)
     servers = [Server(name, "", f"{name}/latest.html", report_on(name)) for name in RECORDS]
     yield "fleet", fleet_page(fleet([*servers, Server("twin", "", "twin/latest.html", report_on("out_of_memory"))]))
 

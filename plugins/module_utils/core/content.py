@@ -262,7 +262,9 @@ def planned_lines(steps: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def proposals(steps: Sequence[Mapping[str, Any]]) -> list[Entry]:
     """Hand each patch that only its owner may make over, whole."""
-    return [Entry(f"{step['step']} ({step['object']})", step["proposal"], step) for step in steps if step["proposal"]]
+    return [
+        Entry(f"{step['step']} ({step['object']})", step["proposal"], step) for step in steps if step.get("proposal")
+    ]
 
 
 def hop_entry(hop: Mapping[str, str]) -> Entry:

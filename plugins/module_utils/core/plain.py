@@ -8,8 +8,8 @@ from __future__ import annotations
 import unicodedata
 from typing import Any
 
-MOST_CHARACTERS = 1200
-"""Longer texts are cut: nobody reads them in a report, and the evidence file has them whole."""
+MOST_CHARACTERS = 5000
+"""Longer texts are cut: nobody reads them in a report, and the evidence file has them whole. A patch is shorter."""
 
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 """Unicode categories that do not show: controls (terminal escapes), formats (text direction), surrogates, breaks."""

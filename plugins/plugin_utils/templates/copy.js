@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
 "use strict";
 document.querySelectorAll("pre.command").forEach(function (command) {
   var button = document.createElement("button");
