@@ -18,9 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 TEMPLATES = Path(__file__).with_name("templates")
-OPEN = frozenset(
-    {"outcome", "change", "flow", "timeline", "latency", "explained", "notes", "unknown", "proposal", "attempts"}
-)
+ON_DEMAND = frozenset({"ruled_out", "proof", "discovered"})
 """Sections that open on demand; the others are shown at once."""
 
 
