@@ -76,6 +76,7 @@ SIGNATURES = (
     _signature("sqlite_open", "F-05", "web_server.temporary_folder_missing", r"\(sqlite3\.OperationalError\) (?P<error>unable to open database file)"),
     _signature("bind_failed", "W-05", "web_server.options_invalid",
                r"(?P<error>\[Errno (?:13|9[89])\] error while attempting to bind[^\n]*|(?:Connection in use|Invalid address): \([^)]*\))"),
+    _signature("tls_files", "T-03", "web_server.options_invalid", r"(?P<error>load_cert_chain\([^)\n]*\))"),
     _signature("gu_timeout", "W-01", "logs.worker_timeout", r"\[CRITICAL\] WORKER TIMEOUT \(pid:(?P<pid>\d+)\)"),
     _signature("gu_sigkill", "W-03", "", r"Worker \(pid:(?P<pid>\d+)\) was sent SIGKILL! Perhaps out of memory\?"),
     _signature("gu_class", "W-04", "web_server.workers_cannot_start", r"RuntimeError: (?P<error>(?:gevent|eventlet|tornado) worker requires[^\n]*)"),

@@ -38,6 +38,8 @@ MISSING_OBJECT = re.compile(
     r"|couldn't find key (?P<key>\S+) in (?P<kind2>Secret|ConfigMap) (?:[^/\s]+/)?(?P<name2>[\w.-]+)"
 )
 NOT_CREATED = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+NEVER_RAN = frozenset({"StartError", "ContainerCannotRun"})
+NO_MOUNT = re.compile(r"error mounting|failed to create subPath|volume-subpaths")
 PASSING = re.compile(r"timed out waiting for the condition|context deadline exceeded|is reserved for")
 """What the kubelet says while it waits for its own caches, or for the container that it is removing."""
 
@@ -147,11 +149,11 @@ def command_not_found(
     result: SectionResult,
 ) -> bool:
     """Find a program that the image does not have: the runtime says so, or a shell by its exit code (K-06)."""
-    never_ran = end is not None and end.get("reason") in ("StartError", "ContainerCannotRun")
+    never_ran = end is not None and end.get("reason") in NEVER_RAN
     text = (end or {}).get("message", "") if never_ran else ""
     if waiting.get("reason") in ("RunContainerError", "CreateContainerError"):
         text = text or waiting.get("message", "")
-    if not NO_PROGRAM.search(text):
+    if not NO_PROGRAM.search(text) or NO_MOUNT.search(text):
         if end is None or end.get("exitCode") not in SHELL_EXITS or status.get("ready"):
             return False
         text = f"exit code {end['exitCode']}: {last_words(context, pod, status['name'])}"
@@ -175,14 +177,16 @@ def not_created(
     result: SectionResult,
 ) -> bool:
     """Find a container that the kubelet or the runtime refuses to make: its user, a mount, a device."""
-    text = str(waiting.get("message", ""))
-    if waiting.get("reason") not in NOT_CREATED or not text or MISSING_OBJECT.search(text) or PASSING.search(text):
+    end = last_end(status) or {}
+    text = str(waiting.get("message", "")) if waiting.get("reason") in NOT_CREATED else ""
+    text = text or (str(end.get("message", "")) if end.get("reason") in NEVER_RAN else "")
+    if not text or MISSING_OBJECT.search(text) or PASSING.search(text):
         return False
     result.findings.append(
         simple(
             context,
             "pods.container_not_created",
-            f"container {status['name']} cannot be made: {text}",
+            f"container {status['name']} cannot be made: {text[: WORDS_SHOWN * 2]}",
             {"container": status["name"], "reason": text, "pod": pod["metadata"]["name"]},
             since=pod["metadata"]["creationTimestamp"],
         )

@@ -117,6 +117,7 @@ LINES = {
         "ERROR mlflow.cli: No module named 'psycopg2'",
     ),
     "web_server.options_invalid": (
+        "    ctx.load_cert_chain(certfile, keyfile, get_password)",
         "mlflow.exceptions.MlflowException: The filesystem tracking backend (e.g., './mlruns') is in "
         "maintenance mode and will not receive further updates.",
         " Model registry functionality is unavailable; got unsupported URI "

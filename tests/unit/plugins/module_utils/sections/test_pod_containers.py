@@ -36,6 +36,18 @@ def test_a_container_that_is_refused(reason: str, message: str, expected: str | 
     assert names & {"container_not_created", "config_missing"} == ({expected} if expected else set())
 
 
+def test_a_mount_that_the_runtime_refuses_is_no_missing_program() -> None:
+    item = waiting("CrashLoopBackOff", "back-off 10s restarting failed container")
+    message = (
+        'runc create failed: error mounting "/volume-subpaths/motd" to rootfs at "/etc": no such file or directory'
+    )
+    last = {**end("StartError", 128, "11:59:00"), "message": message}
+    item["status"]["containerStatuses"][0]["lastState"] = {"terminated": last}
+    names = found(listed(item))
+    assert "pods.container_not_created" in names
+    assert "pods.command_not_found" not in names
+
+
 def test_a_claim_that_does_not_exist() -> None:
     item = pod(False)
     message = '0/3 nodes are available: persistentvolumeclaim "cache" not found. preemption: not helpful'
