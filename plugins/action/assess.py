@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -58,7 +59,8 @@ class ActionModule(ActionBase):
         me = run_name(str(variables.get("inventory_hostname", "localhost")))
         if arguments["verify"]:
             before, actions = earlier(arguments["verify"])
-            diagnosis = verify(settings, before, actions, me, undone=arguments["undone"])
+            settled = replace(settings, prove_new_pod=False)
+            diagnosis = verify(settled, before, actions, me, undone=arguments["undone"])
         else:
             diagnosis = diagnose(settings, me)
         return handed_over(diagnosis)
