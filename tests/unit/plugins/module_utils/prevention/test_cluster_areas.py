@@ -326,3 +326,24 @@ def test_the_age_of_the_secret_is_that_of_its_last_change(audited: Audited) -> N
     old = audited.at(audited.now + timedelta(days=2))["connections.secret_age"]
     assert old.grade is WEAK
     assert "password" in patched(old, "kubectl")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "pods", "grade"),
+    [
+        ({}, 5, WEAK),
+        ({"rollingUpdate": {"maxSurge": "50%"}}, 6, WEAK),
+        ({"rollingUpdate": {"maxSurge": 0}}, 4, OK),
+        ({"type": "Recreate"}, 4, OK),
+    ],
+)
+def test_the_pods_that_a_rolling_update_adds_count(
+    audited: Audited, strategy: dict[str, Any], pods: int, grade: Grade
+) -> None:
+    """Four pods may open 44 connections, which fit in 47, and five 55, which do not."""
+    audited.change("probe.query", lambda value: value.update(max_connections=50))
+    audited.change("kubernetes.deployments", lambda value: value["items"][0]["spec"].update(strategy=strategy))
+    item = audited["scaling.connection_budget"]
+    assert item.grade is grade
+    assert item.summary.startswith(f"{pods} pods")
+    assert audited["scaling.autoscaler"].grade is grade
