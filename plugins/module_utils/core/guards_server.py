@@ -134,7 +134,7 @@ def availability(step: Step, plan: Plan) -> str:
     if plan.situation is None or not step.starts_pods:
         return ""
     ready = len(ready_pods(plan.situation.context))
-    left = ready - step.unavailable
+    left = max(0, ready - step.unavailable)
     if left >= min(ready, 1):
         return ""
     return f"its strategy takes {step.unavailable} of {ready} ready pods away before a new one is ready"

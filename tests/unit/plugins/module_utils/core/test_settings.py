@@ -175,7 +175,15 @@ def test_near_misses(name: str, meant: str) -> None:
     assert near_misses([name, "mlflow_namespace"]) == {name: meant}
 
 
-LEFT_BY_TASKS = ("mlflow_write", "mlflow_step", "mlflow_undo", "mlflow_pod", "mlflow_resumed", "mlflow_interrupted", "mlflow_undone")
+LEFT_BY_TASKS = (
+    "mlflow_write",
+    "mlflow_step",
+    "mlflow_undo",
+    "mlflow_pod",
+    "mlflow_resumed",
+    "mlflow_interrupted",
+    "mlflow_undone",
+)
 
 
 def test_other_names_are_no_near_misses() -> None:
