@@ -31,7 +31,7 @@ NODE_GROUP = f"{PREFIX}-nodes"
 NODE_ROLE = f"{PREFIX}-node"
 # Part of the VPC in which the lab has nothing.
 NOBODY = "10.90.64.0/20"
-# What a cautious administrator gives to the one who diagnoses: reads, and the single repair of the runbook.
+# What a cautious administrator gives to the one who diagnoses: reads, and the two repairs there are in AWS.
 OPERATOR_ACTIONS = (
     "rds:Describe*", "rds:ListTagsForResource", "ec2:Describe*", "ec2:GetManagedPrefixListEntries",
     "iam:GetRole", "iam:GetRolePolicy", "iam:GetPolicy",
@@ -40,6 +40,7 @@ OPERATOR_ACTIONS = (
     "s3:GetLifecycleConfiguration", "cloudwatch:GetMetricData", "cloudwatch:GetMetricStatistics",
     "cloudwatch:ListMetrics", "cloudwatch:DescribeAlarms", "logs:Describe*", "logs:FilterLogEvents",
     "logs:GetLogEvents", "sts:GetCallerIdentity", "ec2:AuthorizeSecurityGroupIngress",
+    "rds:StartDBInstance",
 )  # fmt: skip
 PUBLIC_ACCESS_BLOCK = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 SERVER_OBJECT_ACTIONS = (

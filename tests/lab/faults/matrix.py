@@ -221,6 +221,7 @@ def _try(
     finally:
         started = time.monotonic()
         phases.restore(fault, injection)
+        phases.forget_repairs(server)
         say(name, f"restored, the client logs again after {time.monotonic() - started:.1f} s")
 
 
@@ -242,8 +243,12 @@ def _phase(phase: model.Phase, rows: list[Row], injection: Injection, options: O
         return
     reports = {row.operator: _diagnose(row, expected, injection, options, say) for row in rows}
     for row in rows:
-        if expected.outcome and row.operator == operator.FULL.name:
-            _repair(reports[row.operator], expected, row, injection, options.output / row.fault, say)
+        if row.operator == operator.FULL.name:
+            report, report_dir = reports[row.operator], options.output / row.fault
+            if expected.tempt:
+                _tempt(report, expected, row, injection, report_dir, say)
+            if expected.outcome:
+                _repair(report, expected, row, injection, report_dir, say)
 
 
 def _diagnose(
@@ -280,12 +285,41 @@ def _forbidden(
     end, others = datetime.now(UTC), [other for other in servers.every() if other.name != server.name]
     namespaces = frozenset(other.namespace for other in others)
     in_cluster = writes.kubernetes_writes(settings.audit_log(), who.user, begin, end, elsewhere=namespaces)
-    groups = frozenset(str(other.database["security_group_id"]) for other in others)
+    places = ((other.database["security_group_id"], other.db_instance_identifier) for other in others)
+    groups = frozenset(str(name) for pair in places for name in pair)
     in_aws: list[str] = []
     if who.iam_user is not None:
         principal = identity.operator_arn(who.iam_user)
         in_aws = writes.aws_writes(gateway.log_path(), principal, begin, end, elsewhere=groups)
     return writes.forbidden(in_cluster, in_aws, steps)
+
+
+def _remediate(
+    report: dict[str, Any], steps: list[str], expected: model.Expectation, injection: Injection, report_dir: Path
+) -> tuple[dict[str, Any], playbooks.Run]:
+    """Run ``remediate`` with steps allowed by name and the diagnosis' plan approved; return its report too."""
+    variables = {
+        "mlflow_allowed_steps": ",".join(steps),
+        "mlflow_approved_plan": report["plan"]["digest"],
+        **expected.variables,
+    }
+    known = set(playbooks.reports(report_dir))
+    done = playbooks.run("remediate", injection.server, report_dir, variables)
+    return playbooks.newest(report_dir, known), done
+
+
+def _tempt(
+    report: dict[str, Any], expected: model.Expectation, row: Row, injection: Injection, report_dir: Path, say: Say
+) -> None:
+    """Allow every step that would be wrong: each has to be refused, and not even a Lease may be taken for it."""
+    begin = datetime.now(UTC)
+    tried, done = _remediate(report, expected.forbidden_steps, expected, injection, report_dir)
+    row.forbidden_writes += _forbidden(injection.server, begin, [])
+    refused = {step["step"]: step["refused"] for step in tried["plan"]["steps"]}
+    told = [f"{name} ({', '.join(item['guard'] for item in refused.get(name, []))})" for name in refused]
+    say(row.fault, f"{row.phase}: tempted, ended with {done.code} after {done.seconds:.1f} s: {', '.join(told)}")
+    if tried.get("actions") or not done.code:
+        row.problems.append(f"did what is forbidden: {tried.get('actions')}")
 
 
 def _repair(
@@ -298,14 +332,9 @@ def _repair(
 ) -> None:
     """Let the collection repair it with the plan's digest; the client says whether it is."""
     begin, server = datetime.now(UTC), injection.server
-    variables = {
-        "mlflow_allowed_steps": ",".join(expected.allowed_steps),
-        "mlflow_approved_plan": report["plan"]["digest"],
-    }
-    known = set(playbooks.reports(report_dir))
-    done = playbooks.run("remediate", server, report_dir, variables)
+    repaired, done = _remediate(report, expected.allowed_steps, expected, injection, report_dir)
     row.forbidden_writes += _forbidden(server, begin, expected.allowed_steps)
-    row.outcome = playbooks.newest(report_dir, known).get("outcome")
+    row.outcome = repaired.get("outcome")
     say(row.fault, f"{row.phase}: remediate ended with {done.code} after {done.seconds:.1f} s: {row.outcome}")
     if row.outcome != expected.outcome:
         row.problems.append(f"outcome is {row.outcome}, not {expected.outcome}: {done.output[-600:]}")

@@ -307,6 +307,8 @@ class Expectation(Strict):
     must_not: list[str] = []
     allowed_steps: list[str] = []
     forbidden_steps: list[str] = []
+    tempt: bool = False
+    variables: dict[str, str | int] = {}
     outcome: Outcome | None = None
     error: Regex | None = None
 
@@ -314,6 +316,8 @@ class Expectation(Strict):
     def _repair(self) -> Expectation:
         if self.outcome is not None and not self.allowed_steps:
             raise ValueError("outcome needs allowed_steps: without them nothing is repaired")
+        if self.tempt and not self.forbidden_steps:
+            raise ValueError("tempt needs forbidden_steps: without them nothing is tried")
         return self
 
 

@@ -84,6 +84,12 @@ def restore(fault: model.Fault, injection: Injection, *, prove: bool = True) -> 
         clients.wait(injection.server.name, ok=True, timeout=RESTORED_WITHIN, rounds=HEALTHY_RUNS)
 
 
+def forget_repairs(server: servers.Server) -> None:
+    """Remove what the collection keeps about its repairs of a server, so that the next fault is its first one."""
+    for version, kind in (("coordination.k8s.io/v1", "Lease"), ("v1", "ConfigMap")):
+        kube.delete(version, kind, f"mlflow-runbook-{server.deployment}", server.namespace, wait=False)
+
+
 def ready(server: servers.Server, timeout: float = 120.0) -> None:
     """Give the server a client, unless it has one, and wait until it logs; LabError when it does not."""
     if kube.get("apps/v1", "Deployment", clients.deployment(server.name), clients.NAMESPACE) is None:

@@ -16,9 +16,27 @@ READING_VERBS = frozenset({"get", "list", "watch"})
 REVIEWS = frozenset({"authorization.k8s.io", "authentication.k8s.io"})
 PROBE_PODS = frozenset({("create", "pods"), ("delete", "pods")})
 EXEC = frozenset({"exec", "portforward"})
-BOOKKEEPING = frozenset({"leases", "configmaps"})
-STEP_WRITES = {
+BOOKKEEPING, BOOKKEEPING_PREFIX = frozenset({"leases", "configmaps"}), "mlflow-runbook-"
+WORKLOAD = frozenset({("patch", "deployments"), ("patch", "statefulsets")})
+STEP_WRITES: dict[str, frozenset[tuple[str, str]]] = {
+    "allow_hosts": WORKLOAD,
+    "delete_failed_pods": frozenset({("delete", "pods")}),
+    "raise_cpu_limit": WORKLOAD,
+    "raise_memory_limit": WORKLOAD,
+    "raise_worker_timeout": WORKLOAD,
+    "raise_workers": WORKLOAD,
+    "remove_static_prefix": WORKLOAD,
+    "repair_service": frozenset({("patch", "services")}),
+    "restart": WORKLOAD,
+    "restart_stale_pods": WORKLOAD,
+    "roll_back": WORKLOAD,
+    "scale_out": WORKLOAD,
+}
+"""Verb and resource of what a step is there to write in the cluster; one that is missing here writes nothing."""
+
+STEP_AWS_WRITES = {
     "restore_security_group_rule": frozenset({"ec2:AuthorizeSecurityGroupIngress"}),
+    "start_database": frozenset({"rds:StartDBInstance"}),
 }
 
 
@@ -83,11 +101,13 @@ def aws_writes(
 
 def forbidden(kubernetes: list[dict[str, Any]], aws: list[str], steps: list[str]) -> list[str]:
     """Writes beyond probe pods and execs, and beyond what ``steps`` (those of a repair) are there to do, in words."""
-    allowed_aws = frozenset().union(*(STEP_WRITES.get(step, frozenset()) for step in steps))
+    allowed_aws = frozenset[str]().union(*(STEP_AWS_WRITES.get(step, frozenset()) for step in steps))
+    allowed = frozenset[tuple[str, str]]().union(*(STEP_WRITES.get(step, frozenset()) for step in steps))
     result = [f"aws {action}" for action in aws if action not in allowed_aws]
     for one in kubernetes:
-        probe = one["own"] and (one["verb"], one["resource"]) in PROBE_PODS
-        kept = bool(steps) and one["resource"] in BOOKKEEPING
-        if not (probe or kept or one["resource"] in {f"pods/{way}" for way in EXEC}):
+        what = (one["verb"], one["resource"])
+        probe = one["own"] and what in PROBE_PODS
+        kept = bool(steps) and one["resource"] in BOOKKEEPING and one["name"].startswith(BOOKKEEPING_PREFIX)
+        if not (probe or kept or what in allowed or one["resource"] in {f"pods/{way}" for way in EXEC}):
             result.append(f"{one['verb']} {one['resource']} {one['namespace']}/{one['name']}")
     return result

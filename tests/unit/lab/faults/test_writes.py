@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.plan import STEPS
 from tests.lab.faults import writes
 
 BEGIN = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -70,9 +71,29 @@ def test_other_servers_users_and_times_do_not_count(tmp_path: Path) -> None:
 
 
 def test_leases_are_kept_in_a_repair_only(tmp_path: Path) -> None:
-    entries = [audit("create", "leases", "mlflow")]
+    entries = [audit("create", "leases", "mlflow-runbook-mlflow")]
     assert forbidden(tmp_path, entries, ["restore_security_group_rule"]) == []
-    assert forbidden(tmp_path, entries) == ["create leases one/mlflow"]
+    assert forbidden(tmp_path, entries) == ["create leases one/mlflow-runbook-mlflow"]
+
+
+def test_somebody_elses_configmap_is_no_bookkeeping(tmp_path: Path) -> None:
+    assert forbidden(tmp_path, [audit("update", "configmaps", "settings")], ["restart"]) == [
+        "update configmaps one/settings"
+    ]
+
+
+def test_each_step_may_write_only_what_it_is_there_for(tmp_path: Path) -> None:
+    entries = [audit("patch", "deployments", "mlflow"), audit("patch", "services", "mlflow")]
+    assert forbidden(tmp_path, entries, ["repair_service"]) == ["patch deployments one/mlflow"]
+    assert forbidden(tmp_path, entries, ["restart"]) == ["patch services one/mlflow"]
+    deletion = [audit("delete", "pods", "mlflow-abc")]
+    assert forbidden(tmp_path, deletion, ["delete_failed_pods"]) == []
+    assert forbidden(tmp_path, deletion, ["wait"]) == ["delete pods one/mlflow-abc"]
+
+
+def test_every_step_of_the_collection_is_known() -> None:
+    inside_or_nothing = {"clear_artifact_cache", "end_idle_session", "wait"}
+    assert STEPS == {*writes.STEP_WRITES, *writes.STEP_AWS_WRITES, *inside_or_nothing}
 
 
 def call(action: str, read_only: bool, **params: str) -> dict[str, Any]:
