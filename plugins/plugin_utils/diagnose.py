@@ -172,13 +172,13 @@ def policy_of(
     plans = history.plans()
     namespace, deployment = settings.namespace, str(server.get("deployment") or "")
     tried, problem = attempts.of_server(evidence, namespace, deployment)
-    gone = ended(attempts.holders(evidence))
+    gone, unwritten = ended(attempts.holders(evidence)), attempts.unwritten_plans(tried)
     return Policy(
         allowed_steps=settings.allowed_steps,
         approved_plan=settings.approved_plan,
         now=now,
         issued={digest: entry["issued"] for digest, entry in plans.items() if "issued" in entry},
-        used=frozenset(digest for digest, entry in plans.items() if "used" in entry),
+        used=frozenset(digest for digest, entry in plans.items() if "used" in entry and digest not in unwritten),
         history=tried,
         history_problem=problem if settings.writing else "",
         cluster_writes=attempts.cluster_writes(evidence),

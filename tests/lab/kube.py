@@ -91,6 +91,7 @@ def patch(
     *,
     namespace: str | None = None,
     kind_of_patch: str = "strategic",
+    field_manager: str | None = None,
 ) -> None:
     """Patch one object; ``kind_of_patch`` is ``strategic``, ``merge`` or ``json`` (a list of operations)."""
     _resource(api_version, kind).patch(
@@ -98,6 +99,7 @@ def patch(
         name=name,
         namespace=namespace,
         content_type=PATCH_TYPES[kind_of_patch],
+        field_manager=field_manager,
         _request_timeout=REQUEST_TIMEOUT,
     )
 

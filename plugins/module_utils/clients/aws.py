@@ -24,7 +24,9 @@ try:
 except ImportError as error:
     MISSING = f"the Python library boto3 is needed: {error}"
 
-TIMEOUT_SECONDS = 5
+TIMEOUT_SECONDS = 5.0
+PART_OF_DEADLINE = 12
+"""A call may take this part of the whole time, but at least 5 s."""
 NO_CREDENTIALS = "no AWS credentials"
 DENIED = frozenset(
     {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403", "Forbidden"}
@@ -124,9 +126,10 @@ class CloudReader:
             return
         self._endpoint = options.get("endpoint_url") or os.environ.get("AWS_URL") or None
         self._bundle = options.get("aws_ca_bundle") or None
+        patience = max(TIMEOUT_SECONDS, deadline.left() / PART_OF_DEADLINE)
         self._config = botocore.config.Config(
-            connect_timeout=TIMEOUT_SECONDS,
-            read_timeout=TIMEOUT_SECONDS,
+            connect_timeout=patience,
+            read_timeout=patience,
             retries={"total_max_attempts": 2, "mode": "standard"},
             max_pool_connections=16,
         )

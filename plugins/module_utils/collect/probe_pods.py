@@ -20,7 +20,9 @@ from ..probes import bundle
 from .pod_specs import LIFETIME_MARGIN_SECONDS, image_id_of, start_of
 from .threads import Notebook
 
-START_SECONDS = 25.0
+START_SECONDS, PART_OF_DEADLINE = 25.0, 3
+"""A probe pod may take 25 s to start, or a third of the whole time that was given."""
+
 ANSWER_SECONDS = 3.0
 """What a probe whose time is up needs to be heard."""
 
@@ -181,7 +183,8 @@ class ProbeRunner:
         Beside it comes the digest of the image that the pod got, as soon as it is known.
         """
         problem, tries = "not started yet", int(EARLY_SECONDS / EARLY_PAUSE_SECONDS) if early else 0
-        for pod in self.reader.watch_pod(namespace, name, START_SECONDS):
+        patience = max(START_SECONDS, self.reader.deadline.left() / PART_OF_DEADLINE)
+        for pod in self.reader.watch_pod(namespace, name, patience):
             decided, problem = start_of(pod)
             if decided:
                 yield problem, image_id_of(pod)
@@ -190,4 +193,4 @@ class ProbeRunner:
                 tries -= 1
                 time.sleep(EARLY_PAUSE_SECONDS)
                 yield None, ""
-        yield f"{problem} after {START_SECONDS:.0f} s", ""
+        yield f"{problem} after {patience:.0f} s", ""

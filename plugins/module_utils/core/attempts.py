@@ -32,7 +32,8 @@ PER_SERVER, PER_CLUSTER = 2, 5
 """Writes in an hour, over all steps."""
 
 BEGUN, WRITTEN, JUDGED = "begun", "written", "judged"
-FIXED, UNDONE = "fixed", "undone"
+FIXED, UNDONE, ABANDONED = "fixed", "undone", "abandoned"
+"""Outcomes besides those of a comparison of verdicts; an abandoned attempt was recorded, but never written."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Attempt:
 
     @property
     def writes(self) -> bool:
-        return self.change.get("operation") != "wait"
+        return self.change.get("operation") != "wait" and self.outcome != ABANDONED
 
 
 def read(text: str) -> tuple[Attempt, ...]:
@@ -109,8 +110,15 @@ def unfinished(attempts: Iterable[Attempt]) -> Attempt | None:
 
 def last_to_undo(attempts: Iterable[Attempt]) -> Attempt | None:
     """Return the last attempt, if it was written, not yet taken back, and can be taken back."""
-    last = next((item for item in reversed(list(attempts)) if item.outcome not in (UNDONE, "abandoned")), None)
+    last = next((item for item in reversed(list(attempts)) if item.outcome not in (UNDONE, ABANDONED)), None)
     return last if last is not None and last.undo else None
+
+
+def unwritten_plans(attempts: Iterable[Attempt]) -> frozenset[str]:
+    """Return the digests of plans of which nothing was written although they were begun: their approval still holds."""
+    tried = list(attempts)
+    written = {item.plan for item in tried if item.outcome != ABANDONED}
+    return frozenset({item.plan for item in tried} - written)
 
 
 def since(attempts: Iterable[Attempt], now: datetime, period: timedelta) -> list[Attempt]:

@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .attempts import Attempt
+from .attempts import ABANDONED, Attempt
 from .evidence import CLOUD, EvidenceSet
 from .kubernetes_patch import still_ours
 from .outcome import FIXED, IMPROVED, UNCHANGED, UNKNOWN
 from .steps_database import rules_by_group
-
-ABANDONED = "abandoned"
-"""Recorded, but never written."""
 
 KINDS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "Service": "services"}
 

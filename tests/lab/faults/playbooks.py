@@ -39,6 +39,9 @@ def ansible_playbook() -> str:
     return str(Path(sys.executable).parent / "ansible-playbook")
 
 
+PATIENCE = "LAB_TIMEOUT_SECONDS"
+"""Environment variable with ``mlflow_timeout_seconds`` for every run, for a machine that has much else to do."""
+
 FOREIGN = ("AWS_", "K8S_AUTH_", "KUBECONFIG")
 """Variables of somebody else's identity."""
 
@@ -49,21 +52,33 @@ def environment(identity: operator.Operator) -> dict[str, str]:
     return {**kept, **operator.environment(identity), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
 
 
+def command(playbook: str, server: servers.Server, report_dir: Path, variables: dict[str, Any]) -> list[str]:
+    """Arguments that run ``mlops.mlflow_runbook.<playbook>`` for a server."""
+    named: dict[str, Any] = {
+        "mlflow_namespace": server.namespace,
+        "mlflow_report_dir": str(report_dir),
+        **variables,
+    }
+    if os.environ.get(PATIENCE):
+        named["mlflow_timeout_seconds"] = os.environ[PATIENCE]
+    words = [f"{key}={value}" for key, value in named.items()]
+    return [ansible_playbook(), f"mlops.mlflow_runbook.{playbook}", *(part for word in words for part in ("-e", word))]
+
+
 def run(
     playbook: str,
     server: servers.Server,
     report_dir: Path,
     variables: dict[str, Any] | None = None,
     identity: operator.Operator = operator.FULL,
+    options: tuple[str, ...] = (),
 ) -> Run:
-    """Run ``mlops.mlflow_runbook.<playbook>`` for a server with the operator's identity.
+    """Run ``mlops.mlflow_runbook.<playbook>`` for a server with the operator's identity and further options.
 
     ANSIBLE_COLLECTIONS_PATH has to lead to the collection. Raises LabError when it takes too long.
     """
     longest = REPAIRED_WITHIN if playbook == "remediate" else TIME_OUT
-    named = {"mlflow_namespace": server.namespace, "mlflow_report_dir": str(report_dir), **(variables or {})}
-    words = [f"{key}={value}" for key, value in named.items()]
-    argv = [ansible_playbook(), f"mlops.mlflow_runbook.{playbook}", *(part for word in words for part in ("-e", word))]
+    argv = [*command(playbook, server, report_dir, variables or {}), *options]
     started = time.monotonic()
     try:
         done = subprocess.run(

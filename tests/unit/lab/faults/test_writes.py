@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.plan import STEPS
+
 from tests.lab.faults import writes
 
 BEGIN = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -93,7 +94,7 @@ def test_each_step_may_write_only_what_it_is_there_for(tmp_path: Path) -> None:
 
 def test_every_step_of_the_collection_is_known() -> None:
     inside_or_nothing = {"clear_artifact_cache", "end_idle_session", "wait"}
-    assert STEPS == {*writes.STEP_WRITES, *writes.STEP_AWS_WRITES, *inside_or_nothing}
+    assert {*writes.STEP_WRITES, *writes.STEP_AWS_WRITES, *inside_or_nothing} == STEPS
 
 
 def call(action: str, read_only: bool, **params: str) -> dict[str, Any]:

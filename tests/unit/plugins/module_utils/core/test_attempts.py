@@ -151,3 +151,11 @@ def test_what_can_be_taken_back() -> None:
     assert attempts.last_to_undo([dataclasses.replace(ONE, undo=undo)]) is not None
     assert attempts.last_to_undo([dataclasses.replace(ONE, undo=undo, outcome="undone")]) is None
     assert attempts.last_to_undo([dataclasses.replace(ONE, undo=undo), ONE]) is None
+
+
+def test_what_was_never_written_uses_nothing_up() -> None:
+    abandoned = ago(1, outcome="abandoned")
+    assert attempts.exhausted([abandoned], ONE.step, ONE.cause, NOW, 2, timedelta(minutes=10)) == ""
+    assert attempts.over_rate([abandoned, abandoned], (), NOW) == ""
+    assert attempts.unwritten_plans([abandoned]) == {ONE.plan}
+    assert attempts.unwritten_plans([abandoned, ONE]) == frozenset()

@@ -1,0 +1,125 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One server whose Service can be broken and mended, the plan for it, and what was written meanwhile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.lab import clients, identity, kube, operator, servers, settings
+from tests.lab.emulation import gateway
+from tests.lab.faults import phases, playbooks, writes
+from tests.lab.repairs import runs
+from tests.lab.settings import LabError
+
+STEP = "repair_service"
+WRONG = "nobody"
+WITHIN = 180.0
+
+
+def require(holds: bool, text: str) -> None:
+    """End a scenario unless something is so."""
+    if not holds:
+        raise LabError(text)
+
+
+@dataclass
+class Stage:
+    """A server, and the folder of the reports about it."""
+
+    server: servers.Server
+    reports: Path
+
+    def service(self) -> dict[str, Any]:
+        """The server's Service as it is now."""
+        found = kube.get("v1", "Service", self.server.service, self.server.namespace)
+        require(found is not None, "the Service is gone")
+        return found or {}
+
+    def patch_service(self, patch: dict[str, Any], *, person: bool = False) -> None:
+        """Change the Service as an administrator, or as a person does with kubectl edit."""
+        manager = "kubectl-edit" if person else None
+        kube.patch("v1", "Service", self.server.service, patch, namespace=self.server.namespace, field_manager=manager)
+
+    def patch_deployment(self, patch: dict[str, Any]) -> None:
+        """Change the Deployment as an administrator."""
+        kube.patch("apps/v1", "Deployment", self.server.deployment, patch, namespace=self.server.namespace)
+
+    def select(self, value: str | None = None, *, person: bool = False) -> None:
+        """Let the Service select something else; nothing given: the server's pods again."""
+        label, right = next(iter(self.server.labels.items()))
+        self.patch_service({"spec": {"selector": {label: value or right}}}, person=person)
+
+    def is_broken(self) -> bool:
+        """Whether the Service still selects nothing."""
+        return WRONG in self.service()["spec"]["selector"].values()
+
+    @contextmanager
+    def broken(self) -> Iterator[None]:
+        """Break the Service until the client fails; afterwards all is well again, and nothing is remembered."""
+        begin = datetime.now(UTC)
+        self.select(WRONG)
+        try:
+            clients.wait(self.server.name, ok=False, timeout=WITHIN, since=begin)
+            yield
+        finally:
+            self.select()
+            phases.forget_repairs(self.server)
+            clients.wait(self.server.name, ok=True, timeout=WITHIN, since=datetime.now(UTC))
+
+    def plan(self, step: str = STEP) -> str:
+        """Diagnose, and return the digest of a plan that has the step."""
+        report, _run = playbooks.diagnose(self.server, self.reports)
+        require(step in [item["step"] for item in report["plan"]["steps"]], f"{step} is not planned")
+        return str(report["plan"]["digest"])
+
+    def remediate(self, digest: str = "", step: str = STEP, *options: str) -> tuple[dict[str, Any], playbooks.Run]:
+        """Run ``remediate`` with one step allowed; return its report (the newest one in check mode) and the run."""
+        done = playbooks.run("remediate", self.server, self.reports, variables(digest, step), options=options)
+        return playbooks.newest(self.reports), done
+
+    def remediating(self, tasks: list[str], digest: str, step: str = STEP) -> Any:
+        """Start ``remediate`` so that it stops at these tasks."""
+        return runs.stopping(tasks, "remediate", self.server, self.reports, variables(digest, step))
+
+    def other(self, playbook: str) -> playbooks.Run:
+        """Run ``verify`` or ``undo``."""
+        return playbooks.run(playbook, self.server, self.reports)
+
+    def repaired(self) -> None:
+        """Repair the Service with an approved plan."""
+        report, done = self.remediate(self.plan())
+        require(report.get("outcome") == "fixed", f"the outcome is {report.get('outcome')}: {done.output[-800:]}")
+
+    def attempts(self) -> list[tuple[str, str, str]]:
+        """Step, state and outcome of each attempt that is recorded in the cluster."""
+        name = f"mlflow-runbook-{self.server.deployment}"
+        found = kube.get("v1", "ConfigMap", name, self.server.namespace)
+        rows = json.loads(found["data"]["history.json"]) if found else []
+        return [(row["step"], row["state"], row["outcome"]) for row in rows]
+
+    def written(self, since: datetime, *, bookkeeping: bool = True) -> list[str]:
+        """What the operator wrote since then besides probe pods, in words.
+
+        Args:
+            since: a moment.
+            bookkeeping: whether Leases and histories are left out as well.
+        """
+        end, who = datetime.now(UTC), operator.FULL
+        elsewhere = frozenset(other.namespace for other in servers.every() if other.name != self.server.name)
+        in_cluster = writes.kubernetes_writes(settings.audit_log(), who.user, since, end, elsewhere=elsewhere)
+        in_aws = writes.aws_writes(gateway.log_path(), identity.operator_arn(str(who.iam_user)), since, end)
+        here = [one for one in in_cluster if one["namespace"] == self.server.namespace]
+        return writes.forbidden(here, in_aws, ["wait"] if bookkeeping else [])
+
+
+def variables(digest: str, step: str) -> dict[str, Any]:
+    """Allow one step by name, and approve a plan."""
+    return {"mlflow_allowed_steps": step, **({"mlflow_approved_plan": digest} if digest else {})}
