@@ -184,14 +184,6 @@ LEFT_BY_TASKS = (
     "mlflow_interrupted",
     "mlflow_undone",
 )
-    "mlflow_write",
-    "mlflow_step",
-    "mlflow_undo",
-    "mlflow_pod",
-    "mlflow_resumed",
-    "mlflow_interrupted",
-    "mlflow_undone",
-)
 
 
 def test_other_names_are_no_near_misses() -> None:
