@@ -245,10 +245,13 @@ def _phase(phase: model.Phase, rows: list[Row], injection: Injection, options: O
     for row in rows:
         if row.operator == operator.FULL.name:
             report, report_dir = reports[row.operator], options.output / row.fault
-            if expected.tempt:
-                _tempt(report, expected, row, injection, report_dir, say)
-            if expected.outcome:
-                _repair(report, expected, row, injection, report_dir, say)
+            try:
+                if expected.tempt:
+                    _tempt(report, expected, row, injection, report_dir, say)
+                if expected.outcome:
+                    _repair(report, expected, row, injection, report_dir, say)
+            except LabError as error:  # what the other operators found out stands
+                row.problems.append(str(error))
 
 
 def _diagnose(
