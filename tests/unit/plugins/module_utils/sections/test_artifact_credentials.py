@@ -92,6 +92,8 @@ def test_a_time_out_of_the_library_counts_where_the_pod_is_quick(context: MakeCo
     port = probe("tcp", "s3.us-west-2.amazonaws.com:443", place="pod")
     quick = probe("login", "db.example.com:5432", place="pod", seconds=0.02)
     assert "artifact_store.unreachable" in causes(context(late, port, quick, bucket=BUCKET))
+    starved = probe("s3_list", BUCKET, "timeout", "pod", error="Read timeout", code="ReadTimeoutError", seconds=21.8)
+    assert "artifact_store.unreachable" not in causes(context(starved, port, quick, bucket=BUCKET))
     busy = probe("login", "db.example.com:5432", place="pod", seconds=0.9)
     assert "artifact_store.unreachable" not in causes(context(late, port, busy, bucket=BUCKET))
 
