@@ -182,7 +182,7 @@ LEFT_BY_TASKS = (
     "mlflow_pod",
     "mlflow_resumed",
     "mlflow_interrupted",
-    "mlflow_undone",
+    "mlflow_taken_back",
 )
 
 
