@@ -60,8 +60,9 @@ def timeouts(context: Context, seen: list[Match], result: SectionResult) -> None
     calls = [item for item in context.evidence.all("probe.http", POD) if item.seen and HONEST in item.subject]
     still = [item for item in calls if result_of(item) != "ok" or int(item.value.get("status") or 0) >= 500]
     often = sum(lately(context, match) for match in lines) >= OFTEN and not recovered(context, lines[-1])
-    if not still and (calls or not often):
-        return
+    serving = all(is_ready(pod) for pod in current_pods(context))
+    if not still and (calls or not often or serving):
+        return  # where nobody could ask, a line alone says nothing against pods that are ready
     found = workload(context)
     command = commands_of(found, context.evidence)[context.target.container] if found else None
     options = gunicorn_options(command) if command else {}

@@ -79,6 +79,13 @@ def killed(*times: str) -> Evidence:
     return Evidence("kubernetes.pod_log", API, "mlflow-1/mlflow/current", AT, State.OK, value)
 
 
+def unready() -> Evidence:
+    pod = server_pod()
+    pod["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
+    return listed("pods", pod)
+
+
+UNREADY = unready()
 TWICE = killed("11:58:00", "11:59:00")
 
 
@@ -90,8 +97,9 @@ TWICE = killed("11:58:00", "11:59:00")
         ((TWICE, call(SEARCH, 0.1), call("/version", 5.0, "timeout")), False),
         ((killed("11:59:00"), call(SEARCH, 35.0, "timeout")), False),
         ((TWICE,), False),
-        ((killed("11:57:00", "11:58:00", "11:59:00"),), True),
-        ((killed("11:40:00", "11:58:00", "11:59:00"),), False),
+        ((killed("11:57:00", "11:58:00", "11:59:00"),), False),
+        ((killed("11:57:00", "11:58:00", "11:59:00"), UNREADY), True),
+        ((killed("11:40:00", "11:58:00", "11:59:00"), UNREADY), False),
     ],
 )
 def test_workers_that_gunicorn_kills(context: MakeContext, evidence: tuple[Evidence, ...], expected: bool) -> None:
