@@ -16,6 +16,7 @@ from .plan import Plan, step_digest
 from .step import Step, StepClass
 
 APPROVAL_LIFETIME = timedelta(minutes=30)
+IN_CLUSTER = frozenset({"kubernetes", "pod"})
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,9 @@ def approval(step: Step, plan: Plan, policy: Policy) -> str:
 
 
 def same_place(step: Step, plan: Plan, policy: Policy) -> str:
-    missing = ", ".join(name for name, value in plan.place.items() if not value)
+    """What is changed in the cluster needs to know the cluster; anything else needs the AWS account as well."""
+    needed = ("cluster",) if step.change.get("service") in IN_CLUSTER else tuple(plan.place)
+    missing = ", ".join(name for name in needed if not plan.place.get(name))
     return f"could not see which {missing} this is" if missing else ""
 
 

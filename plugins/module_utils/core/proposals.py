@@ -48,7 +48,7 @@ TEMPLATES: dict[str, tuple[str, str]] = {
 
 def propose(cause: Cause, situation: Situation) -> list[Step]:
     """Return the ready patch for the owner of a cause's object, if there is one."""
-    if cause.finding.id not in TEMPLATES:
+    if cause.finding.id not in TEMPLATES or not cause.finding.facts.get("upgradable", True):
         return []
     name, template = TEMPLATES[cause.finding.id]
     (text,) = fill((template,), cause.finding, situation.target)

@@ -14,6 +14,9 @@ from .server_setting import target_name
 from .step import Situation, Step, StepClass, proven
 from .verdict import Cause
 
+ROOM = "Insufficient"
+"""The scheduler's word for what a further node would bring (field guide K-01)."""
+
 IDLE_IN_TRANSACTION = "idle in transaction"
 
 
@@ -109,6 +112,8 @@ def start_database(cause: Cause, situation: Situation) -> Step:
 def wait(cause: Cause, situation: Situation) -> Step:
     """Leave alone what is on its way, for a bounded time, and look again."""
     seconds = situation.settings.wait_seconds
+    reason = str(cause.finding.facts.get("reason") or "")
+    hopeless = cause.finding.id == "pods.unschedulable" and ROOM not in reason
     return Step(
         step="wait",
         section=cause.finding.section,
@@ -116,6 +121,7 @@ def wait(cause: Cause, situation: Situation) -> Step:
         object=cause.finding.object,
         step_class=StepClass.OPERATING,
         change={"service": "none", "operation": "wait", "seconds": seconds},
+        blocked="a new node would not be another one for this pod" if hopeless else "",
         proven=True,
         patience_seconds=seconds,
         shared=cause.finding.object if cause.finding.section == "database" else "",

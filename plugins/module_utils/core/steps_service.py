@@ -42,12 +42,15 @@ def repair_service(cause: Cause, situation: Situation) -> Step:
 
 
 def edits_of(found: dict[str, Any], patch: str) -> list[Edit]:
-    """Read a finding's patch: a JSON patch, or a merge patch of the selector."""
+    """Read a finding's patch: a JSON patch, or a merge patch of the selector (RFC 7386: null removes)."""
     try:
         wanted = json.loads(patch)
     except ValueError:
         return []
     if isinstance(wanted, list):
         return [edit(found, parts_of(item["path"]), item["value"]) for item in wanted]
-    selector = (wanted.get("spec") or {}).get("selector")
-    return [edit(found, ("spec", "selector"), selector)] if selector else []
+    given = (wanted.get("spec") or {}).get("selector")
+    if not given:
+        return []
+    joined = {**(found["spec"].get("selector") or {}), **given}
+    return [edit(found, ("spec", "selector"), {key: value for key, value in joined.items() if value is not None})]

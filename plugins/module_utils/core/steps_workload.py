@@ -183,7 +183,8 @@ def raise_limit(cause: Cause, situation: Situation, resource: str, wanted: float
 def raise_memory_limit(cause: Cause, situation: Situation) -> Step:
     """Raise the limit to what MLflow needs, or to twice what it is (field guide K-09)."""
     now = byte_count(str(cause.finding.facts.get("limit") or "")) or 0
-    wanted = max(footprint(situation), 2 * now)
+    container = str(cause.finding.facts.get("container") or situation.target.container)
+    wanted = max(footprint(situation) if container == situation.target.container else 0, 2 * now)
     text = memory_text(wanted)
     return raise_limit(cause, situation, "memory", wanted, byte_count(situation.settings.memory_ceiling) or 0, text)
 

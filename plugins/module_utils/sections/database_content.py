@@ -208,7 +208,9 @@ def schema(context: Context, result: SectionResult) -> None:
                 flow=TO_DATABASE,
                 configured=True,
                 measured=True,
-                facts=facts_of(context, revision=revision or "nothing", head=head),
+                facts=facts_of(
+                    context, revision=revision or "nothing", head=head, upgradable=bool(revision) and not newer
+                ),
             )
         )
 
