@@ -48,10 +48,13 @@ def build(folder: Path) -> Path:
 def check(artifact: Path, folder: Path) -> None:
     """Install the artifact beside its dependencies; every playbook must be found by its full name and parse."""
     linked = Path(os.environ["ANSIBLE_COLLECTIONS_PATH"])
-    _run("ansible-galaxy", "collection", "install", "--offline", "--no-deps", "-p", str(folder), str(artifact))
+    options = ("--offline", "--no-deps", "--force", "-p", str(folder))  # without force the linked tree is enough for it
+    _run("ansible-galaxy", "collection", "install", *options, str(artifact))
     for namespace in ("amazon", "kubernetes"):
         (folder / "ansible_collections" / namespace).symlink_to(linked / "ansible_collections" / namespace)
     playbooks = sorted((folder / "ansible_collections/mlops/mlflow_runbook/playbooks").glob("*.yml"))
+    if not playbooks:
+        raise SystemExit(f"{artifact.name} installs no playbook")
     for playbook in playbooks:
         _run("ansible-playbook", "--syntax-check", f"{COLLECTION}.{playbook.stem}", collections=str(folder))
     print(f"{artifact.name}: {len(playbooks)} playbooks parse")
