@@ -90,7 +90,9 @@ def unseen(places: dict[str, bytes]) -> list[str]:
     missing += [f"CloudWatch's {mark}" for mark in MARKS[:-1] if f"{planted.MARK} {mark}".encode() not in cloud]
     missing += ["the events"] if planted.MARK.encode() not in events else []
     missing += ["the annotation"] if planted.MARK.encode() not in services else []
-    return [f"{what} did not reach the bundle, so that nothing is proven" for what in missing]
+    told = b"".join(content for place, content in places.items() if place.endswith("not-seen.txt"))
+    why = [line.decode(errors="replace") for line in told.splitlines()[2:]] if missing else []
+    return [f"{what} did not reach the bundle, so that nothing is proven" for what in missing] + why
 
 
 def refused(server: servers.Server, folder: Path) -> list[str]:
