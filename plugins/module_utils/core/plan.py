@@ -141,7 +141,7 @@ def digest_of(
     """Digest exactly what a person approves: server, causes, changes, and the state that the changes start from."""
     return digest(
         {
-            "server": {**place, "uid": target.uid if target else ""},
+            "server": dict(place) | {"uid": target.uid if target else ""},
             "causes": [[cause.finding.id, cause.finding.object] for cause in verdict.causes],
             "steps": [[step.step, step.object, dict(step.change)] for step in steps],
             "versions": steps_database.rules_by_group(evidence),
