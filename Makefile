@@ -8,7 +8,7 @@ TOOLS := $(or $(PYTHON),$(error Python 3.11 or newer is needed)) -m tests.tools 
 LAB := $(TOOLS) run python -m tests.lab
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint sanity units coverage replay molecule faults healthy bench lab lab-down lab-env docs build requirements env
+.PHONY: help demo test check lint sanity units coverage replay molecule faults repairs healthy bench lab lab-down lab-env docs build requirements env
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
@@ -42,6 +42,9 @@ molecule: lab  ## the Molecule scenarios; ARGS="test -s NAME" for one of them
 
 faults:  ## break and diagnose real servers, one fault file each: FAULTS=, FAULTS_DIR=, JOBS=, OPERATOR=, RECORD=1 keeps the evidence
 	@$(TOOLS) run python -m tests.lab.faults run $(if $(FAULTS),--faults $(FAULTS)) $(if $(FAULTS_DIR),--dir $(FAULTS_DIR)) $(if $(JOBS),--jobs $(JOBS)) $(if $(OPERATOR),--operator $(OPERATOR)) $(if $(RECORD),--record)
+
+repairs:  ## what goes wrong around repairs: killed, raced, contradicted, made worse: ONLY=
+	@$(TOOLS) run python -m tests.lab.repairs $(if $(ONLY),--only $(ONLY))
 
 healthy:  ## diagnose healthy servers at random moments: COUNT=, JOBS=
 	@$(TOOLS) run python -m tests.lab.faults healthy $(if $(COUNT),--count $(COUNT)) $(if $(JOBS),--jobs $(JOBS))

@@ -14,6 +14,7 @@ from tests.lab.settings import REPOSITORY
 from tests.tools import gates, trees
 from tests.tools.environments import MAIN, ToolError, say
 
+SMOKE_REPAIRS = ("killed_before_write", "two_at_once")
 SMOKE_FAULTS = (
     "healthy",
     "security_group_rule_removed",
@@ -71,6 +72,7 @@ def run() -> bool:
     """Everything that needs the lab; True when all of it passed."""
     was_up = _ask_lab("status").returncode == 0
     smoke = ["python", "-m", "tests.lab.faults", "run", "--faults", ",".join(SMOKE_FAULTS)]
+    repairs = ["python", "-m", "tests.lab.repairs", "--only", ",".join(SMOKE_REPAIRS)]
     pages = ["env", f"PYTHONPATH={trees.linked(MAIN)}", "python", "-m", "tests.lab.pages", "check"]
     try:
         return (
@@ -78,6 +80,7 @@ def run() -> bool:
             and _step("reports in a browser", pages)
             and molecule("test", "--all")
             and _step("smoke faults", smoke)
+            and _step("repairs that are killed or raced", repairs)
         )
     finally:
         if not was_up:

@@ -1,7 +1,7 @@
 # Copyright: mlops.mlflow_runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Take back security-group rules that a step has put in: no module removes single rules."""
+"""Write to AWS what no module writes by itself: single rules taken back, an instance started or stopped."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.calls
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import read_settings
 
 SECONDS = 30.0
+OPERATIONS = {
+    "RevokeSecurityGroupIngress": "revoke_security_group_ingress",
+    "StartDBInstance": "start_db_instance",
+    "StopDBInstance": "stop_db_instance",
+}
+"""``amazon.aws.rds_instance`` would compare and modify the instance's other settings before it starts it."""
+
 SOURCES = {
     "CidrIp": "IpRanges",
     "CidrIpv6": "Ipv6Ranges",
@@ -28,8 +35,20 @@ def permission(rule: Mapping[str, Any]) -> dict[str, Any]:
     return {**base, **{SOURCES[key]: [{key: value}] for key, value in rule.items() if key in SOURCES}}
 
 
+def call_of(change: Mapping[str, Any]) -> tuple[str, str]:
+    """Return service and operation of a change, as boto3 calls them."""
+    return str(change["service"]), OPERATIONS[str(change["operation"])]
+
+
+def parameters_of(change: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the operation's parameters."""
+    if change["service"] == "rds":
+        return {"DBInstanceIdentifier": change["identifier"]}
+    return {"GroupId": change["group_id"], "IpPermissions": [permission(rule) for rule in change["rules"]]}
+
+
 class ActionModule(ActionBase):
-    """Run the ``revoke_rule`` action."""
+    """Run the ``aws_write`` action."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -43,6 +62,5 @@ class ActionModule(ActionBase):
         if settings.check_mode:
             return {"changed": True}
         cloud = CloudReader(settings.aws, Deadline(SECONDS), settings.aws.get("region", ""))
-        permissions = [permission(rule) for rule in change["rules"]]
-        seen = cloud.call("ec2", "revoke_security_group_ingress", GroupId=change["group_id"], IpPermissions=permissions)
+        seen = cloud.call(*call_of(change), **parameters_of(change))
         return {"changed": seen.seen, "failed": not seen.seen, "msg": seen.detail}

@@ -7,16 +7,17 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: revoke_rule
-short_description: Take back security-group rules that a step has put in
+module: aws_write
+short_description: Write to AWS what no module writes by itself
 version_added: 0.1.0
 description:
-  - Revokes exactly the rules that are named, and no other.
-  - There is no module of C(amazon.aws) that removes single rules.
+  - Makes exactly one call, which revokes the rules that are named and no other, or starts or stops one RDS instance.
+  - There is no module of C(amazon.aws) that removes single rules; the one for instances compares and modifies other
+    settings of the instance as well.
 author: ["mlops.mlflow_runbook contributors (!UNKNOWN)"]
 options:
   change:
-    description: The undo that C(mlops.mlflow_runbook.attempt) has returned.
+    description: What C(mlops.mlflow_runbook.guard) or C(mlops.mlflow_runbook.attempt) has returned as C(change).
     type: dict
     required: true
 extends_documentation_fragment:
@@ -25,7 +26,7 @@ extends_documentation_fragment:
 
 EXAMPLES = r"""
 - name: Take the ingress back
-  mlops.mlflow_runbook.revoke_rule:
+  mlops.mlflow_runbook.aws_write:
     change: "{{ undo['change'] }}"
 """
 
