@@ -130,7 +130,13 @@ def exhausted(attempts: Iterable[Attempt], step: str, cause: str, now: datetime,
 
     Anything but ``fixed`` uses the budget up, and so does the same fault coming back again and again.
     """
-    same = [item for item in since(attempts, now, WINDOW) if item.step == step and item.cause == cause]
+    tried = [item for item in attempts if item.step == step and item.cause == cause]
+    in_vain = [item for item in tried if item.outcome == ABANDONED and now - parse_time(item.at) < WINDOW]
+    if len(in_vain) >= most:
+        return (
+            f"{step} was begun {len(in_vain)} times and never written, last at {in_vain[-1].at}; a person has to look"
+        )
+    same = since(tried, now, WINDOW)
     if not same:
         return ""
     last = same[-1]

@@ -153,9 +153,11 @@ def test_what_can_be_taken_back() -> None:
     assert attempts.last_to_undo([dataclasses.replace(ONE, undo=undo), ONE]) is None
 
 
-def test_what_was_never_written_uses_nothing_up() -> None:
+def test_what_was_never_written_may_be_tried_once_more() -> None:
     abandoned = ago(1, outcome="abandoned")
     assert attempts.exhausted([abandoned], ONE.step, ONE.cause, NOW, 2, timedelta(minutes=10)) == ""
+    again = attempts.exhausted([abandoned, abandoned], ONE.step, ONE.cause, NOW, 2, timedelta(minutes=10))
+    assert "begun 2 times and never written" in again
     assert attempts.over_rate([abandoned, abandoned], (), NOW) == ""
     assert attempts.unwritten_plans([abandoned]) == {ONE.plan}
     assert attempts.unwritten_plans([abandoned, ONE]) == frozenset()
