@@ -9,7 +9,7 @@ import json
 import os
 import re
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..core.evidence import State
@@ -177,6 +177,15 @@ class ClusterReader:
         """Replace an object; its resourceVersion must still be the one in ``body``."""
         return self._json("PUT", path, "update", resource, namespace, body=body)
 
+    def patch(self, path: str, resource: str, namespace: str, operations: Sequence[Mapping[str, Any]]) -> Observation:
+        """Change an object by a JSON patch (RFC 6902); a failed test in it changes nothing."""
+        return self._json("PATCH", path, "patch", resource, namespace, body=operations)
+
+    def delete(self, path: str, resource: str, namespace: str) -> Observation:
+        """Remove an object, and then in the background what it owns."""
+        body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        return self._json("DELETE", path, "delete", resource, namespace, body=body)
+
     def create_pod(self, namespace: str, pod: Mapping[str, Any]) -> Observation:
         return self._json("POST", f"/api/v1/namespaces/{namespace}/pods", "create", "pods", namespace, body=pod)
 
@@ -318,7 +327,8 @@ class ClusterReader:
         left = CLEANUP_SECONDS if verb == "delete" else self.deadline.left()
         if left <= 0:
             raise CallFailed(Observation(State.UNREACHABLE, detail=f"{right(verb, resource, namespace)}: no time left"))
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        kind = "application/json-patch+json" if method == "PATCH" else "application/json"
+        headers = {"Accept": "application/json", "Content-Type": kind}
         try:
             self._client.update_params_for_auth(headers, [], ["BearerToken"])
             return self._client.rest_client.request(

@@ -21,6 +21,7 @@ FALSE = frozenset({"false", "no", "off", "0"})
 DNS_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
 CACHE_DIRECTORY = re.compile(r"^(/tmp|/var/tmp|/var/cache|/[\w.-]+/[\w.-]+)(/[\w.-]+)+$")
 """Nothing that holds a system or a home may be emptied by mistake."""
+REVISIONS = re.compile(r"^\w+:\w+$")
 PLAN_DIGEST = re.compile(r"^[0-9a-f]{64}$")
 KUBERNETES_OPTIONS = ("kubeconfig", "context", "host", "api_key", "ca_cert", "validate_certs", "proxy")
 AWS_OPTIONS = ("region", "profile", "endpoint_url", "access_key", "secret_key", "session_token", "aws_ca_bundle")
@@ -28,6 +29,7 @@ SECTIONS = ("pods", "service", "logs", "database", "artifact_store", "latency", 
 FAIL_ON = ("none", "cause", "unknown")
 REQUESTABLE = ("restart", "clear_artifact_cache")
 """Steps that a person may ask for without a cause: the runbook's quick fixes."""
+SNAPSHOTS = ("take", "require", "none")
 DASHBOARD_STATES = ("present", "absent")
 DASHBOARD_WAYS = ("auto", "ingress", "kubectl", "api")
 
@@ -79,6 +81,10 @@ class Settings:
     settle_seconds: int = 10
     verify_seconds: int = 180
     requested_step: str = ""
+    migrate_confirm: str = ""
+    migrate_minutes: int = 60
+    snapshot: str = "take"
+    snapshot_minutes: int = 15
     dashboard_state: str = "present"
     dashboard_port: int = 5000
     dashboard_way: str = "auto"
@@ -114,10 +120,13 @@ RANGES = {
     "replicas_ceiling": (1, 100),
     "workers_ceiling": (1, 64),
     "dashboard_port": (1024, 65535),
+    "migrate_minutes": (1, 1440),
+    "snapshot_minutes": (1, 1440),
 }
 CHOICES = {
     "fail_on": FAIL_ON,
     "requested_step": ("", *REQUESTABLE),
+    "snapshot": SNAPSHOTS,
     "dashboard_state": DASHBOARD_STATES,
     "dashboard_way": DASHBOARD_WAYS,
 }
@@ -229,6 +238,8 @@ def validate(settings: Settings) -> None:
         if getattr(settings, name) not in choices:
             raise SettingsError(PREFIX + name, getattr(settings, name), "one of " + ", ".join(choices))
     validate_ceilings(settings)
+    if settings.migrate_confirm and not REVISIONS.match(settings.migrate_confirm):
+        raise SettingsError("mlflow_migrate_confirm", settings.migrate_confirm, "<current>:<target>, two revisions")
     if settings.approved_plan and not PLAN_DIGEST.match(settings.approved_plan):
         raise SettingsError(
             "mlflow_approved_plan", settings.approved_plan, "the 64 hexadecimal digits of a plan's digest"

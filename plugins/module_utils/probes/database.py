@@ -68,6 +68,15 @@ FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND xact_start < now() - interval '30 seconds'
 ORDER BY 5 DESC LIMIT 20
 """
+TABLE_LOCKS = """
+SELECT DISTINCT a.pid, a.usename, a.application_name, a.state, extract(epoch FROM now() - a.xact_start)::int
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'relation' AND l.relation >= 16384 AND a.usesysid IS NOT NULL AND a.pid <> pg_backend_pid()
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+ORDER BY 1 LIMIT 20
+"""
+"""Who holds a table, which everybody may see, where the age of others' transactions is hidden from an ordinary role."""
+
 CAN_WRITE = """
 SELECT lower(privilege) || '_' || relname, has_table_privilege(pg_class.oid, privilege)
        AND has_schema_privilege(relnamespace, 'USAGE')
@@ -221,6 +230,9 @@ def state_of(connection: Any) -> dict[str, Any]:
                 "state",
                 "seconds",
                 "in_state_seconds",
+            ),
+            table_locks=lambda: named(
+                rows_of(connection, TABLE_LOCKS), "pid", "user", "application", "state", "seconds"
             ),
         )
     for name, ask in parts.items():
