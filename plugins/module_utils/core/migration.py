@@ -125,7 +125,7 @@ def decide(context: Context, settings: Settings, history: Iterable[Attempt], bus
 
 
 def in_check_mode(context: Context, settings: Settings, busy: str, replicas: int) -> Decision:
-    """Decide without having seen the schema, since check mode makes no pod: what was confirmed is what would be done."""
+    """Decide without a look at the schema, for which check mode makes no pod: what was confirmed would be done."""
     current, dummy, head = (settings.migrate_confirm or "CURRENT:TARGET").partition(":")
     reasons = (*instance_reasons(context), *server_reasons(context, busy))
     return Decision(REFUSED if reasons else MIGRATE, Schema(current, head, problem=CHECK_MODE), replicas, reasons)
@@ -275,8 +275,8 @@ def plan_lines(context: Context, decision: Decision, settings: Settings, snapsho
     return [
         snapshot,
         f"scale {name} to 0{rest}, and wait until no pod and no session of its role is left",
-        f"upgrade the schema from {decision.schema.current} to {decision.schema.head} in a Job of {context.target.image},"
-        f" for {settings.migrate_minutes} minutes at most, once",
+        f"upgrade the schema from {decision.schema.current} to {decision.schema.head} in a Job of"
+        f" {context.target.image}, for {settings.migrate_minutes} minutes at most, once",
         "read the schema's revision with a copy of the server's pod",
         f"scale {name} back to {decision.replicas}, and wait until the server answers",
     ]

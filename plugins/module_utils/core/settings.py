@@ -238,6 +238,13 @@ def validate(settings: Settings) -> None:
         if getattr(settings, name) not in choices:
             raise SettingsError(PREFIX + name, getattr(settings, name), "one of " + ", ".join(choices))
     validate_ceilings(settings)
+    validate_approvals(settings)
+    if settings.settle_seconds >= settings.verify_seconds:
+        raise SettingsError("mlflow_settle_seconds", settings.settle_seconds, "less than mlflow_verify_seconds")
+
+
+def validate_approvals(settings: Settings) -> None:
+    """Refuse what a person cannot have approved."""
     if settings.migrate_confirm and not REVISIONS.match(settings.migrate_confirm):
         raise SettingsError("mlflow_migrate_confirm", settings.migrate_confirm, "<current>:<target>, two revisions")
     if settings.approved_plan and not PLAN_DIGEST.match(settings.approved_plan):
@@ -246,8 +253,6 @@ def validate(settings: Settings) -> None:
         )
     if settings.approved_plan and not settings.allowed_steps:
         raise SettingsError("mlflow_approved_plan", settings.approved_plan, "mlflow_allowed_steps beside it")
-    if settings.settle_seconds >= settings.verify_seconds:
-        raise SettingsError("mlflow_settle_seconds", settings.settle_seconds, "less than mlflow_verify_seconds")
 
 
 def validate_ceilings(settings: Settings) -> None:

@@ -24,23 +24,22 @@ PATIENCE = "MLFLOW_RUNBOOK_PATIENCE"
 RESULT = "MIGRATION"
 """The word in front of the last line, which tells a program what became of it."""
 
-APPLICATION = "mlflow-runbook-migration"
 REFERENCE = re.compile(r"\$\((\w+)\)|\$\{(\w+)\}|\$(\w+)")
 SESSION = (
     # A table that somebody holds must end the migration, not block everybody behind it (field guide, D-28).
     "SET lock_timeout = '30s'",
     "SET statement_timeout = 0",
     "SET idle_in_transaction_session_timeout = 0",
-    f"SET application_name = '{APPLICATION}'",
+    "SET application_name = 'mlflow-runbook-migration'",
 )
-OTHERS = f"""
+OTHERS = """
 SELECT DISTINCT a.pid, a.usename, a.application_name, host(a.client_addr), a.state,
        extract(epoch FROM now() - coalesce(a.xact_start, a.state_change))::int
 FROM pg_stat_activity a
 LEFT JOIN pg_locks l ON l.pid = a.pid AND l.locktype = 'relation' AND l.relation >= 16384
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 WHERE a.datname = current_database() AND a.usesysid IS NOT NULL AND a.pid <> pg_backend_pid()
-  AND a.application_name IS DISTINCT FROM '{APPLICATION}' AND (a.usename = current_user OR l.pid IS NOT NULL)
+  AND a.application_name IS DISTINCT FROM 'mlflow-runbook-migration' AND (a.usename = current_user OR l.pid IS NOT NULL)
 ORDER BY 1
 """
 """Sessions of our own role, and those of anybody that hold a table (the first user object has the number 16384)."""
@@ -64,7 +63,8 @@ def store_uri(environment: dict[str, str]) -> str:
 
 
 def say(line: str) -> None:
-    print(line, flush=True)
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def engine_of(uri: str) -> Any:
