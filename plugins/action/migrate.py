@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -32,8 +34,14 @@ class ActionModule(ActionBase):
         self.validate_argument_spec({})
         variables = task_vars or {}
         settings = read_settings(self, variables, writes=True)
-        me = run_name(str(variables.get("inventory_hostname", "localhost")))
-        migration = Migration(settings, me, lambda line: display.display(f"{settings.namespace}: {line}"))
+        me = run_name(str(variables.get("inventory_hostname", "localhost")), os.getpid())
+
+        def say(line: str) -> None:
+            # When the playbook was killed nobody listens any more, and what was begun still has to be finished.
+            with contextlib.suppress(OSError):
+                display.display(f"{settings.namespace}: {line}")
+
+        migration = Migration(settings, me, say)
         try:
             return migration.run()
         except (MigrationError, BookkeepingFailed, CallFailed) as failure:

@@ -25,13 +25,14 @@ def begun(pid: int) -> str:
     return text.rpartition(")")[2].split()[BEGUN_FIELD]
 
 
-def run_name(server: str) -> str:
+def run_name(server: str, pid: int = 0) -> str:
     """Name the running ``ansible-playbook`` and the inventory host for which it works.
 
     Args:
         server: name of the inventory host.
+        pid: another process that does the work; a worker of Ansible's outlives a playbook that is killed.
     """
-    pid = os.getppid()
+    pid = pid or os.getppid()
     return f"{socket.gethostname()}:{pid}:{begun(pid) or 0}:{server}"
 
 

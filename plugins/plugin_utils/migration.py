@@ -264,9 +264,12 @@ class Migration:
             self.keeper().mark(self.attempt.id, JUDGED, ABANDONED)
             self.keeper().release()
             return self.answer("failed", failed=True, msg=f"{problem}; the server was not touched")
-        self.work.remove_job(self.job)
         self.say("5/6 reading the schema with a copy of the server's pod")
-        schema = self.look()
+        try:
+            self.work.remove_job(self.job)
+            schema = self.look()
+        except (MigrationError, CallFailed) as failure:
+            schema = Schema(problem=str(failure))
         self.say(f"  schema {schema.current or schema.problem}, image {schema.head or 'not seen'}")
         if not may_restore(self.decision.schema.current, schema):
             return self.left_at_zero(problem, schema)

@@ -268,7 +268,7 @@ def may_restore(before: str, seen: Schema) -> bool:
 def plan_lines(context: Context, decision: Decision, settings: Settings, snapshot: str) -> list[str]:
     """Say in order what a migration does."""
     name = workload_name(context)
-    if decision.what == FINISH:
+    if decision.what == FINISH or decision.schema.current == decision.schema.head:
         return [f"scale {name} back to {decision.replicas}, and wait until the server answers"]
     suspended = [f"horizontalpodautoscaler/{item['metadata']['name']}" for item in scalers(context)]
     rest = f" ({', '.join(suspended)} rests at 0 replicas)" if suspended else ""

@@ -207,6 +207,7 @@ def test_what_a_killed_run_left_is_taken_up() -> None:
     )
     decision = decide(done, settings(), [EARLIER], "")
     assert (decision.what, decision.replicas) == (migration.FINISH, 3)
+    assert len(migration.plan_lines(done, decision, settings(), "snapshot")) == 1
     asked = decide(done, settings(mlflow_migrate_confirm=""), [EARLIER], "")
     assert asked.reasons == (f"not confirmed; confirm with mlflow_migrate_confirm={PAIR}",)
     assert decide(done, settings(), [replace(EARLIER, state=JUDGED)], "").what == migration.NOTHING
