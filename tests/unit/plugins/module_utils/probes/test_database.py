@@ -66,6 +66,7 @@ def answers(used: int = 5, more: dict[str, Any] | None = None) -> dict[str, Any]
         database.SETTINGS: [("statement_timeout=60s",)],
         database.BLOCKED: [(1, "mlflow", "", 9, 2, "admin", "psql", "idle in transaction", 60)],
         database.LONG_TRANSACTIONS: [],
+        database.TABLE_LOCKS: [(3, "reporting", "nightly-report", None, None)],
         database.REVISION: [("abc",)],
         **(more or {}),
     }
@@ -99,6 +100,7 @@ def test_a_complete_look(monkeypatch: pytest.MonkeyPatch) -> None:
     assert query["connections"] == [{"user": "mlflow", "application": "", "state": "idle", "count": 4}]
     assert query["can_write"] == {"insert_experiments": True}
     assert query["blocked"][0]["blocker"]["state"] == "idle in transaction"
+    assert query["table_locks"][0]["user"] == "reporting"
     assert query["errors"] == {}
     assert rows["probe.schema"]["value"]["revision"] == "abc"
     assert connection.closed
