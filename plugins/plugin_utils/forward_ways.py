@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
-from typing import IO, Any, Protocol, cast
+from typing import Any, Protocol
 
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.calls import CallFailed
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.port_forward import PodDialer
@@ -175,7 +175,7 @@ class KubectlWay:
         self._told(self._child.pid)  # not before: a wrapper named kubectl becomes the real one first
 
     def _read(self, child: subprocess.Popen[str]) -> None:
-        for line in cast("IO[str]", child.stdout):
+        for line in child.stdout or ():
             listening = LISTENING.match(line)
             if listening:
                 self._port = int(listening["port"])

@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from ansible.utils.collection_loader import AnsibleCollectionConfig
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.dashboard import command_digest, is_same_process
@@ -220,12 +220,23 @@ class Forward:
         return starting
 
 
+def connected(pipe: IO[str] | None) -> IO[str]:
+    """Return a child's end of a pipe.
+
+    Raises:
+        OSError: the child was started without it.
+    """
+    if pipe is None:
+        raise OSError("the background process has no pipe")
+    return pipe
+
+
 class Starting:
     """A background process that ends with us unless it is told to stay."""
 
     def __init__(self, child: subprocess.Popen[str], forward: Forward) -> None:
         self._child, self._forward = child, forward
-        self._orders, self._answers = cast("IO[str]", child.stdin), cast("IO[str]", child.stdout)
+        self._orders, self._answers = connected(child.stdin), connected(child.stdout)
 
     def wait(self, orders: str) -> None:
         """Hand the orders over and wait for the answer.

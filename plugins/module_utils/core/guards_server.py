@@ -12,6 +12,7 @@ from typing import Any
 from . import connection_budget as budgets
 from . import new_pod as proof_of_new_pod
 from .findings import Context
+from .kubernetes_patch import RESOURCES
 from .ownership import owner_of, pause_of, touched_by_person
 from .plan import Plan
 from .server_setting import DEFAULT_WORKERS, command_of, runs_jobs
@@ -48,12 +49,10 @@ TERMINAL = frozenset(
 )
 """Reasons out of which no pod comes by itself (Kubernetes, container states)."""
 
-KINDS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "Service": "services"}
-
 
 def object_of(step: Step, situation: Situation) -> dict[str, Any] | None:
     """Return the Kubernetes object that a step changes, as it was seen; None when it changes none."""
-    kind = KINDS.get(str(step.change.get("kind") or ""))
+    kind = RESOURCES.get(str(step.change.get("kind") or ""))
     for item in situation.context.evidence.objects(f"kubernetes.{kind}", situation.target.namespace) if kind else []:
         if item["metadata"]["name"] == step.change.get("name"):
             return item

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 VERSIONS = {"Deployment": "apps/v1", "StatefulSet": "apps/v1", "Service": "v1", "Pod": "v1"}
+RESOURCES = {"Deployment": "deployments", "StatefulSet": "statefulsets", "Service": "services"}
+"""Kinds that a step may patch, and how the evidence names them."""
+
 MISSING = object()
 """What stands where a path leads to nothing."""
 

@@ -10,11 +10,9 @@ from typing import Any
 
 from .attempts import ABANDONED, Attempt
 from .evidence import CLOUD, EvidenceSet
-from .kubernetes_patch import still_ours
+from .kubernetes_patch import RESOURCES, still_ours
 from .outcome import FIXED, IMPROVED, UNCHANGED, UNKNOWN
 from .steps_database import rules_by_group
-
-KINDS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "Service": "services"}
 
 
 def in_place(attempt: Attempt, evidence: EvidenceSet) -> bool | None:
@@ -40,7 +38,7 @@ def in_place(attempt: Attempt, evidence: EvidenceSet) -> bool | None:
 
 def object_of(change: Mapping[str, Any], evidence: EvidenceSet) -> dict[str, Any] | None:
     """Return the object that a change is about, as it was seen."""
-    for item in evidence.objects(f"kubernetes.{KINDS[str(change['kind'])]}", str(change["namespace"])):
+    for item in evidence.objects(f"kubernetes.{RESOURCES[str(change['kind'])]}", str(change["namespace"])):
         if item["metadata"]["name"] == change["name"] and item["metadata"].get("uid", "") == change.get("uid", ""):
             return item
     return None

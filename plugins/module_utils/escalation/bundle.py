@@ -126,7 +126,7 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
     if manifest.get("kind") != KIND:
         raise BundleError("is no bundle of this collection (its manifest is of another kind)")
     schema = manifest.get("schema")
-    if type(schema) is not int or schema < 1:
+    if isinstance(schema, bool) or not isinstance(schema, int) or schema < 1:
         raise BundleError("has a manifest without a schema number")
     if schema > SCHEMA:
         version = printable(str(manifest.get("version")))

@@ -21,12 +21,16 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.step imp
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.verdict import Cause
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.workload import workload
 
-from ..sections.conftest import AT, deployment, listed, server_pod, service
-from ..sections.conftest import context as context  # noqa: PLC0414 - a fixture
+from ..sections.conftest import AT, deployment, listed, make_context, server_pod, service
 
 IMAGE = "mlflow:3.17.2"
 COPY = "mlflow-runbook-1"
 Make = Callable[..., Context]
+
+
+@pytest.fixture
+def context() -> Make:
+    return make_context
 
 
 def step_on(context: Context, **fields: Any) -> Step:

@@ -97,36 +97,37 @@ def endpoints(*pods: str, port: int | None = 5000, name: str = "mlflow") -> dict
 MakeContext = Callable[..., Context]
 
 
+def make_context(*changes: Evidence, **fields: Any) -> Context:
+    """Build a context; evidence that a test gives stands instead of the usual of its kind."""
+    known: dict[str, Any] = {
+        "name": "mlflow",
+        "namespace": "ml",
+        "kind": "Deployment",
+        "deployment": "mlflow",
+        "uid": "u",
+        "container": "mlflow",
+        "image": "mlflow:3.17.2",
+        "port": 5000,
+        "selector": LABELS,
+        "service": "mlflow",
+        "service_port": 80,
+        "backend": {"host": "db.example.com", "port": 5432, "scheme": "postgresql", "secret": "db", "key": "uri"},
+    }
+    usual = [
+        listed("deployments", deployment()),
+        listed("replicasets", replica_set()),
+        listed("services", service()),
+        listed("endpointslices", endpoints("mlflow-1")),
+        listed("pods", server_pod()),
+        listed("networkpolicies"),
+        listed("ingresses"),
+    ]
+    given = {(item.what, item.subject) for item in changes}
+    kept = [item for item in usual if (item.what, item.subject) not in given]
+    return Context(Target(**(known | fields)), EvidenceSet([*kept, *changes]), datetime(2026, 1, 1, 12, tzinfo=UTC))
+
+
 @pytest.fixture
 def context() -> MakeContext:
-    """Return a function that builds a context; evidence that a test gives stands instead of the usual of its kind."""
-
-    def make(*changes: Evidence, **fields: Any) -> Context:
-        known: dict[str, Any] = {
-            "name": "mlflow",
-            "namespace": "ml",
-            "kind": "Deployment",
-            "deployment": "mlflow",
-            "uid": "u",
-            "container": "mlflow",
-            "image": "mlflow:3.17.2",
-            "port": 5000,
-            "selector": LABELS,
-            "service": "mlflow",
-            "service_port": 80,
-            "backend": {"host": "db.example.com", "port": 5432, "scheme": "postgresql", "secret": "db", "key": "uri"},
-        }
-        usual = [
-            listed("deployments", deployment()),
-            listed("replicasets", replica_set()),
-            listed("services", service()),
-            listed("endpointslices", endpoints("mlflow-1")),
-            listed("pods", server_pod()),
-            listed("networkpolicies"),
-            listed("ingresses"),
-        ]
-        given = {(item.what, item.subject) for item in changes}
-        kept = [item for item in usual if (item.what, item.subject) not in given]
-        return Context(Target(**(known | fields)), EvidenceSet([*kept, *changes]), datetime(2026, 1, 1, 12, tzinfo=UTC))
-
-    return make
+    """Return the function that builds a context."""
+    return make_context

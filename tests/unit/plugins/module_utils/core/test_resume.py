@@ -1,0 +1,109 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An attempt that nobody judged is judged by what is there, not by what was meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.attempts import Attempt
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import (
+    API,
+    CLOUD,
+    Evidence,
+    EvidenceSet,
+    State,
+)
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.kubernetes_patch import edit, patch_change
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.resume import changed_by_others, in_place, judge
+
+AT = "2026-01-01T12:00:00Z"
+RULE = {"IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432, "GroupId": "sg-nodes"}
+
+
+def service(selector: str, uid: str = "u-1") -> dict[str, Any]:
+    return {"metadata": {"name": "mlflow", "namespace": "ml", "uid": uid}, "spec": {"selector": {"app": selector}}}
+
+
+CHANGE, UNDO = patch_change(service("old"), "Service", [edit(service("old"), ("spec", "selector"), {"app": "new"})])
+
+
+def attempt(change: dict[str, Any], undo: dict[str, Any] | None = None) -> Attempt:
+    return Attempt("a", "s", "x.cause", "service/mlflow", "o", "d", AT, "me", change=change, undo=undo or {})
+
+
+def seen(what: str, *items: dict[str, Any]) -> EvidenceSet:
+    return EvidenceSet([Evidence(f"kubernetes.{what}", API, "ml", AT, State.OK, {"items": list(items)})])
+
+
+def cloud(what: str, value: Any) -> EvidenceSet:
+    return EvidenceSet([Evidence(f"aws.{what}", CLOUD, "", AT, State.OK, value)])
+
+
+def group(*rules: dict[str, Any]) -> dict[str, Any]:
+    pairs = [
+        {"IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432, "UserIdGroupPairs": [{"GroupId": rule["GroupId"]}]}
+        for rule in rules
+    ]
+    return {"items": [{"GroupId": "sg-1", "IpPermissions": pairs}]}
+
+
+DELETE = {"service": "kubernetes", "operation": "delete", "namespace": "ml", "pods": [{"uid": "p-1"}]}
+AUTHORIZE = {"service": "ec2", "operation": "AuthorizeSecurityGroupIngress", "group_id": "sg-1", "rules": [RULE]}
+START = {"service": "rds", "operation": "StartDBInstance", "status": "stopped"}
+
+
+@pytest.mark.parametrize(
+    ("change", "evidence", "there"),
+    [
+        (CHANGE, seen("services", service("new")), True),
+        (CHANGE, seen("services", service("old")), False),
+        (CHANGE, seen("services", service("new", uid="u-2")), None),
+        (CHANGE, EvidenceSet([]), None),
+        (DELETE, seen("pods", {"metadata": {"uid": "p-1"}}), False),
+        (DELETE, seen("pods", {"metadata": {"uid": "p-2"}}), True),
+        (AUTHORIZE, cloud("security_groups", group(RULE)), True),
+        (AUTHORIZE, cloud("security_groups", group()), False),
+        (AUTHORIZE, EvidenceSet([]), None),
+        (START, cloud("db_instance", {"DBInstanceStatus": "starting"}), True),
+        (START, cloud("db_instance", {"DBInstanceStatus": "stopped"}), False),
+        (START, EvidenceSet([]), None),
+        ({"service": "none", "operation": "wait"}, EvidenceSet([]), False),
+        ({"service": "pod", "operation": "end_session"}, EvidenceSet([]), None),
+    ],
+)
+def test_a_change_is_there_or_not_or_cannot_be_seen(
+    change: dict[str, Any], evidence: EvidenceSet, there: bool | None
+) -> None:
+    assert in_place(attempt(change), evidence) is there
+
+
+def verdict(status: str, *causes: str) -> dict[str, Any]:
+    return {"status": status, "causes": [{"id": name, "object": "service/mlflow"} for name in causes]}
+
+
+@pytest.mark.parametrize(
+    ("selector", "now", "outcome"),
+    [
+        ("old", verdict("down", "x.cause"), "abandoned"),
+        ("new", verdict("down", "x.cause"), "unchanged"),
+        ("new", verdict("healthy"), "fixed"),
+        ("new", verdict("recovered"), "fixed"),
+        ("new", verdict("degraded", "y.cause"), "improved"),
+        ("new", verdict("unknown"), "unknown"),
+    ],
+)
+def test_the_outcome_of_a_run_that_was_killed(selector: str, now: dict[str, Any], outcome: str) -> None:
+    assert judge(attempt(CHANGE), seen("services", service(selector)), now) == outcome
+
+
+def test_nothing_is_taken_back_from_somebody_else() -> None:
+    ours = attempt(CHANGE, UNDO)
+    assert changed_by_others(ours, seen("services", service("new"))) == []
+    assert changed_by_others(ours, seen("services", service("newer"))) == ["/spec/selector"]
+    assert changed_by_others(ours, seen("services", service("new", uid="u-2"))) == ["the object is another one now"]
+    authorized = attempt(AUTHORIZE, {**AUTHORIZE, "operation": "RevokeSecurityGroupIngress"})
+    assert changed_by_others(authorized, cloud("security_groups", group(RULE))) == []
+    assert changed_by_others(authorized, cloud("security_groups", group())) == ["the change is not there any more"]
