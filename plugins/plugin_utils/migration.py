@@ -30,7 +30,6 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.migratio
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.outcome import (
     FIXED,
     IMPROVED,
-    UNCHANGED,
     UNKNOWN,
     WELL,
 )
@@ -49,6 +48,9 @@ MARGIN_SECONDS = 1800
 """What diagnoses, scaling and waiting for pods may take beside snapshot and Job."""
 
 
+STAYS_DOWN = "on this schema a pod that starts would exit, or migrate by itself; to go on, run this once more"
+
+
 class Migration:
     """Migrates once.
 
@@ -62,7 +64,7 @@ class Migration:
         self.settings = replace(settings, prove_new_pod=True)
         self.me, self.say = me, say
         self.snapshot = self.job = ""
-        self.scaled = False
+        self.scaled = self.upgrading = False
 
     def run(self) -> dict[str, Any]:
         """Look, decide and, when everything allows it, migrate."""
@@ -129,7 +131,7 @@ class Migration:
         return bookkeeper(self.settings, self.context.target.deployment, self.me)
 
     def take_up(self) -> str:
-        """Close the record of an earlier run, unless its Job still works; return why nothing may be done."""
+        """Remove the Job of an earlier run, unless it still works; return why nothing may be done."""
         earlier = self.decision.earlier
         if earlier is None:
             return ""
@@ -141,7 +143,6 @@ class Migration:
         if job is not None:
             self.work.remove_job(name)
         self.snapshot = str(earlier.change.get("snapshot") or "")
-        self.keeper().mark(earlier.id, JUDGED, ABANDONED)
         return ""
 
     def choose_snapshot(self) -> None:
@@ -203,6 +204,8 @@ class Migration:
             | {"causes": [{"id": item["id"], "object": item["object"]} for item in verdict["causes"]]},
         )
         self.keeper().begin(self.attempt)
+        if earlier:
+            self.keeper().mark(earlier.id, JUDGED, ABANDONED)
 
     def carry_out(self) -> dict[str, Any]:
         """Do it, and whatever happens, say and leave the server in the best state that is safe."""
@@ -211,7 +214,7 @@ class Migration:
                 self.back_up()
                 self.stop_server()
                 self.upgrade()
-            self.scaled = True
+            self.upgrading = True
         except (MigrationError, CallFailed) as failure:
             return self.finish(self.work.redactor.text(str(failure)))
         except BaseException as failure:
@@ -229,8 +232,9 @@ class Migration:
     def stop_server(self) -> None:
         if not self.keeper().holds():
             raise MigrationError("the Lease was lost before anything was changed")
+        self.work.try_job(self.manifest())
         name = workload_name(self.context)
-        self.say(f"3/6 scaling {name} from {self.attempt.change['replicas']} to 0")
+        self.say(f"3/6 scaling {name} from {self.work.replicas()} to 0")
         if self.down:
             self.scaled = True
             self.work.patch(instructions(self.down)["change"]["patch"])
@@ -238,29 +242,25 @@ class Migration:
         self.work.wait_until_suspended()
         self.say("  no pod of the server is left")
 
+    def manifest(self) -> dict[str, Any]:
+        schema, seconds = self.decision.schema, self.settings.migrate_minutes * 60
+        found, target = self.work.workload(), self.context.target
+        return migration_job(found, target, self.job, schema.current, schema.head, seconds, SESSION_SECONDS)
+
     def upgrade(self) -> None:
-        schema, settings = self.decision.schema, self.settings
+        schema = self.decision.schema
         self.work.still_at_zero()
         if not self.keeper().holds():
             raise MigrationError("the Lease was lost before the upgrade")
         self.say(f"4/6 upgrading {schema.current} to {schema.head} in job/{self.job}")
-        manifest = migration_job(
-            self.work.workload(),
-            self.context.target,
-            self.job,
-            schema.current,
-            schema.head,
-            settings.migrate_minutes * 60,
-            SESSION_SECONDS,
-        )
-        self.scaled = True
-        self.work.run_job(manifest)
+        self.upgrading = True
+        self.work.run_job(self.manifest())
 
     def finish(self, problem: str) -> dict[str, Any]:
         """Remove the Job, read the schema, bring the server back where that is safe, and record what became of it."""
         if problem:
             self.say(f"failed: {problem}")
-        if not self.scaled:
+        if not self.touched():
             self.keeper().mark(self.attempt.id, JUDGED, ABANDONED)
             self.keeper().release()
             return self.answer("failed", failed=True, msg=f"{problem}; the server was not touched")
@@ -271,9 +271,14 @@ class Migration:
         except (MigrationError, CallFailed) as failure:
             schema = Schema(problem=str(failure))
         self.say(f"  schema {schema.current or schema.problem}, image {schema.head or 'not seen'}")
-        if not may_restore(self.decision.schema.current, schema):
+        if not may_restore(schema):
             return self.left_at_zero(problem, schema)
         return self.restore(problem, schema)
+
+    def touched(self) -> bool:
+        """Tell whether the server was stopped, or a Job may have changed its database."""
+        stopped = self.scaled or self.decision.earlier is not None
+        return self.upgrading or (stopped and not self.work.replicas())
 
     def look(self) -> Schema:
         seen = diagnose(replace(self.settings, source_namespaces=()), self.me)
@@ -283,7 +288,7 @@ class Migration:
         """Leave the server down, since its pods and the schema may not fit, and say how to go back."""
         self.keeper().mark(self.attempt.id, WRITTEN)
         self.keeper().release()
-        self.say("the server stays at 0 replicas: its pods and this schema do not fit")
+        self.say(f"the server stays at 0 replicas: {STAYS_DOWN}")
         for line in self.way_back():
             self.say(f"  {line}")
         told = f"{problem}; the schema is at {schema.current or schema.problem}; {'; '.join(self.way_back())}"
@@ -297,17 +302,16 @@ class Migration:
     def restore(self, problem: str, schema: Schema) -> dict[str, Any]:
         """Give the replicas back and see whether the server answers."""
         replicas = int(self.attempt.change["replicas"])
-        done = schema.current == schema.head
         self.say(f"6/6 scaling {workload_name(self.context)} back to {replicas}")
+        ready = False
         try:
-            if not self.work.workload()["spec"].get("replicas", 1):
+            if not self.work.replicas():
                 self.work.patch(instructions(self.up)["change"]["patch"])
-            ready = self.work.wait_until_ready(replicas) if done else False
-        except MigrationError as failure:
+            ready = self.work.wait_until_ready(replicas)
+        except (MigrationError, CallFailed) as failure:
             problem = "; ".join(filter(None, (problem, str(failure))))
-            ready = False
-        status, causes = self.verify() if done else ("unknown", [])
-        outcome = (FIXED if status in WELL and ready else IMPROVED) if done else UNCHANGED
+        status, causes = self.verify()
+        outcome = FIXED if status in WELL and ready else IMPROVED
         self.keeper().mark(self.attempt.id, JUDGED, outcome)
         self.keeper().release()
         return self.told(problem, schema, outcome, status, causes)
@@ -317,25 +321,15 @@ class Migration:
         return str(verdict["status"]), [str(cause["id"]) for cause in verdict["causes"]]
 
     def told(self, problem: str, schema: Schema, outcome: str, status: str, causes: list[str]) -> dict[str, Any]:
-        if outcome == FIXED:
-            text = f"migrated {self.attempt.change['from']} to {schema.current}; the server is {status}"
-        elif outcome == IMPROVED:
-            text = f"the schema is at {schema.current}, but the server is {status}: {', '.join(causes) or 'not ready'}"
-        else:
-            text = f"{problem}; the schema still is at {schema.current}, as before: nothing was migrated"
-            self.say("new pods do not start before the schema is migrated; the replicas are what they were")
+        text = f"migrated {self.attempt.change['from']} to {schema.current}; the server is {status}"
         if outcome != FIXED:
+            why = ", ".join([*causes, *([problem] if problem else [])]) or "not every replica is ready"
+            text = f"the schema is at {schema.current}, but the server is {status}: {why}"
             for line in self.way_back():
                 self.say(f"  way back: {line}")
         self.say(text)
         return self.answer(
-            "migrated" if outcome != UNCHANGED else "failed",
-            changed=outcome != UNCHANGED,
-            failed=outcome != FIXED,
-            msg=text,
-            outcome=outcome,
-            status=status,
-            causes=causes,
+            "migrated", changed=True, failed=outcome != FIXED, msg=text, outcome=outcome, status=status, causes=causes
         )
 
     def answer(self, state: str, **more: Any) -> dict[str, Any]:

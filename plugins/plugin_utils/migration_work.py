@@ -136,6 +136,9 @@ class Work:
         )
         return found
 
+    def replicas(self) -> int:
+        return int(self.workload()["spec"].get("replicas", 1))
+
     def patch(self, operations: Sequence[Mapping[str, Any]]) -> None:
         """Write the workload, if it still is what the patch tests."""
         seen = self.reader.patch(self.path, self.resource, self.target.namespace, operations)
@@ -205,6 +208,15 @@ class Work:
         """Return a Job; None when there is none."""
         seen = self.reader.get(f"{self.jobs}/{name}", "jobs", self.target.namespace)
         return None if seen.state is State.ABSENT else value_of(seen, f"job/{name}")
+
+    def try_job(self, manifest: Mapping[str, Any]) -> None:
+        """See that the Job would be accepted, before the server is stopped for it.
+
+        Raises:
+            MigrationError: we may not make it, or the cluster refuses it.
+        """
+        seen = self.reader.create(f"{self.jobs}?dryRun=All", "jobs", self.target.namespace, manifest)
+        value_of(seen, f"job/{manifest['metadata']['name']}")
 
     def run_job(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Start the Job, show what it says, and return what it said at its end.

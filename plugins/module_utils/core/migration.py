@@ -255,14 +255,13 @@ def job_end(job: Mapping[str, Any]) -> str | None:
     return None
 
 
-def may_restore(before: str, seen: Schema) -> bool:
-    """Tell whether replicas may come back: the image's own schema, or the very one that was there before.
+def may_restore(seen: Schema) -> bool:
+    """Tell whether replicas may come back: only to the schema that the image expects.
 
-    Args:
-        before: the revision before the migration.
-        seen: what is seen now.
+    On an older one a pod exits, or where a table is missing migrates by itself, without anybody who looks (field guide,
+    D-24 and D-27).
     """
-    return not seen.problem and bool(seen.current) and seen.current in (seen.head, before)
+    return not seen.problem and bool(seen.current) and seen.current == seen.head
 
 
 def plan_lines(context: Context, decision: Decision, settings: Settings, snapshot: str) -> list[str]:
