@@ -234,7 +234,11 @@ class Migration:
             raise MigrationError("the Lease was lost before anything was changed")
         self.work.try_job(self.manifest())
         name = workload_name(self.context)
-        self.say(f"3/6 scaling {name} from {self.work.replicas()} to 0")
+        self.say(
+            f"3/6 scaling {name} from {self.work.replicas()} to 0"
+            if self.down
+            else f"3/6 {name} is at 0 replicas already"
+        )
         if self.down:
             self.scaled = True
             self.work.patch(instructions(self.down)["change"]["patch"])
