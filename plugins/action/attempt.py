@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,7 +97,7 @@ def take_up(
     last = attempts.unfinished(known)
     if last is None:
         return answer()
-    busy = keeper.take(TAKE_SECONDS, "")
+    busy = taken_over(keeper)
     if busy:
         return answer(msg=busy)
     outcome = resume.judge(last, evidence, report["verdict"])
@@ -104,6 +105,16 @@ def take_up(
     keeper.release()
     told = f"{last.step} was begun at {last.at} by a run that ended before it judged it: {outcome}"
     return answer(outcome=outcome, msg=told)
+
+
+def taken_over(keeper: Bookkeeper) -> str:
+    """Take the Lease of a run that has ended, once nothing that it began can still write; say who has it otherwise."""
+    for dummy in range(int(attempts.GRACE.total_seconds())):
+        busy = keeper.take(TAKE_SECONDS, "")
+        if not any(holder in busy for holder in keeper.ended):
+            return busy
+        time.sleep(1)
+    return keeper.take(TAKE_SECONDS, "")
 
 
 def take_back(keeper: Bookkeeper, known: tuple[attempts.Attempt, ...], evidence: EvidenceSet) -> dict[str, Any]:

@@ -24,6 +24,9 @@ MOST_ATTEMPTS = 20
 MOST_BYTES = 200_000
 """A ConfigMap holds at most 1 MiB (Kubernetes documentation); this keeps it readable."""
 
+GRACE = timedelta(seconds=10)
+"""A task that was under way when its playbook was killed goes on by itself; a write takes no longer."""
+
 HOUR = timedelta(hours=1)
 WINDOW = timedelta(hours=6)
 """Attempts further back than this belong to another incident."""
@@ -218,9 +221,10 @@ def held_by_other(lease: Mapping[str, Any], me: str, ended: frozenset[str], now:
     """Say that somebody else holds a Lease that has not run out; empty otherwise."""
     spec = lease.get("spec") or {}
     holder, renewed = str(spec.get("holderIdentity") or ""), str(spec.get("renewTime") or "")
-    if not holder or holder == me or holder in ended or not renewed:
+    if not holder or holder == me or not renewed:
         return ""
-    until = parse_time(renewed) + timedelta(seconds=int(spec.get("leaseDurationSeconds") or 0))
+    lasts = GRACE if holder in ended else timedelta(seconds=int(spec.get("leaseDurationSeconds") or 0))
+    until = parse_time(renewed) + lasts
     if until <= now:
         return ""
     return f"{holder} works on it until {until.strftime('%Y-%m-%dT%H:%M:%SZ')} (lease/{lease['metadata']['name']})"

@@ -114,6 +114,7 @@ def lease(holder: str = "other", renewed: str = "2026-01-01T11:59:30.000000Z", *
         (lease(), True),
         (lease(ME), False),
         (lease("dead"), False),
+        (lease("dead", renewed="2026-01-01T11:59:51.000000Z"), True),
         (lease(""), False),
         (lease(renewed="2026-01-01T11:58:59.000000Z"), False),
         (lease(namespace="elsewhere"), False),
