@@ -358,5 +358,6 @@ class Migration:
 def context_of(seen: Diagnosis) -> Context:
     """Return the server and what was seen of it just now."""
     target = seen.analysis.discovery.target
-    assert target is not None  # noqa: S101 - the caller has looked
+    if target is None:
+        raise LookupError("no server was found")
     return Context(target, seen.collected.evidence, datetime.now(UTC))

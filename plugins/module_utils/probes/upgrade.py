@@ -136,7 +136,7 @@ def main() -> None:
     except Exception as error:
         document = {"result": "error", "error": f"{type(error).__name__}: {' '.join(str(error).split())[:1500]}"}
     say(f"{RESULT} {json.dumps(document)}")
-    sys.exit(0 if document["result"] == "done" else 1)
+    raise SystemExit(0 if document["result"] == "done" else 1)
 
 
 if __name__ == "__main__":
