@@ -32,7 +32,7 @@ def token(key: rsa.RSAPrivateKey = KEY, **claims: Any) -> str:
         "iss": f"https://{identity.ISSUER}",
         "aud": ["sts.amazonaws.com"],
         "sub": "system:serviceaccount:mlflow:mlflow",
-        "exp": int(time.time()) + 60,
+        "exp": int(time.time()) + 3600,
     }
     return jwt.encode(content | claims, key, "RS256")
 

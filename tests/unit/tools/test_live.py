@@ -35,13 +35,13 @@ def answering(*failing: str) -> Mock:
 
 def verbs(commands: Mock) -> list[str]:
     """What was run, each by its last telling word."""
-    known = ("status", "up", "check", "env", "down", "test", "run")
+    known = ("status", "up", "check", "env", "down", "test", "run", "tests.lab.repairs")
     return [next(word for word in known if word in call.args[0]) for call in commands.call_args_list]
 
 
 def test_a_lab_that_was_up_stays_up(commands: Mock) -> None:
     assert live.run()
-    assert verbs(commands) == ["status", "up", "check", "env", "test", "run"]
+    assert verbs(commands) == ["status", "up", "check", "env", "test", "run", "tests.lab.repairs"]
 
 
 def test_a_lab_that_was_down_goes_down_again(commands: Mock) -> None:

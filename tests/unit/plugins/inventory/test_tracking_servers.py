@@ -79,6 +79,7 @@ def parse(folder: Path, text: str = "") -> InventoryData:
     )
     plugin = tracking_servers.InventoryModule()
     plugin._load_name = tracking_servers.InventoryModule.NAME
+    plugin._redirected_names = [tracking_servers.InventoryModule.NAME]  # the loader of ansible-core 2.18 sets it
     inventory = InventoryData()
     assert plugin.verify_file(str(path))
     plugin.parse(inventory, DataLoader(), str(path))
