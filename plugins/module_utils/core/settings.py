@@ -80,6 +80,7 @@ class Settings:
     fail_on: str = "none"
     settle_seconds: int = 10
     verify_seconds: int = 180
+    artifact_cache_seconds: int = 3600
     requested_step: str = ""
     migrate_confirm: str = ""
     migrate_minutes: int = 60
@@ -119,6 +120,7 @@ RANGES = {
     "idle_session_seconds": (60, 86400),
     "replicas_ceiling": (1, 100),
     "workers_ceiling": (1, 64),
+    "artifact_cache_seconds": (60, 604800),
     "dashboard_port": (1024, 65535),
     "migrate_minutes": (1, 1440),
     "snapshot_minutes": (1, 1440),

@@ -56,7 +56,8 @@ def change_lines(change: Mapping[str, Any]) -> list[str]:
             f"SELECT pg_terminate_backend({change['pid']}) (user {change['user']}, began {change['backend_start']})"
         ]
     if operation == "clear_cache":
-        return [f"remove files in {change['directory']} that are older than an hour and not open"]
+        age = change["older_than_seconds"]
+        return [f"remove files in {change['directory']} that are older than {age} s and not open"]
     return [f"wait up to {change['seconds']} s"] if operation == "wait" else []
 
 

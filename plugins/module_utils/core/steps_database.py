@@ -169,7 +169,7 @@ def clear_artifact_cache(cause: Cause, situation: Situation) -> Step:
         "service": "pod",
         "operation": "clear_cache",
         "directory": situation.settings.artifact_cache_dir,
-        "older_than_seconds": 3600,
+        "older_than_seconds": situation.settings.artifact_cache_seconds,
     }
     return Step(
         step="clear_artifact_cache",
