@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.bookkeeper import (
     Bookkeeper,
     BookkeepingFailed,
@@ -23,6 +24,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose impo
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.identity import run_name
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import Run, RunError
 
+display = Display()
 TAKE_SECONDS = 600
 STATES = ("written", "judged", "resume", "undo", "release")
 
@@ -59,9 +61,12 @@ class ActionModule(ActionBase):
         known, dummy = attempts.of_server(evidence, settings.namespace, deployment)
         try:
             keeper = bookkeeper(settings, deployment, run_name(str(variables.get("inventory_hostname", "localhost"))))
-            return carry_out(keeper, arguments, known, evidence, report)
+            result = carry_out(keeper, arguments, known, evidence, report)
         except (BookkeepingFailed, CallFailed) as failure:
             raise AnsibleActionFail(str(failure)) from failure
+        if result["msg"]:
+            display.display(f"{settings.namespace}: {result['msg']}")
+        return result
 
 
 def carry_out(
@@ -135,5 +140,5 @@ def take_back(keeper: Bookkeeper, known: tuple[attempts.Attempt, ...], evidence:
 
 
 def answer(**more: Any) -> dict[str, Any]:
-    usual = {"changed": False, "permitted": False, "attempt": "", "outcome": "", "msg": "", "write": "", "change": {}}
-    return {**usual, **more}
+    nothing = {"attempt": "", "outcome": "", "msg": "", "write": "", "change": {}}
+    return {"changed": False, "permitted": False, "refused": False, **nothing, **more}

@@ -50,6 +50,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+refused:
+  description: Whether the last step must not be taken back, since somebody else changed the same fields.
+  returned: always
+  type: bool
+  sample: false
 permitted:
   description: Whether there is a change to take the last step back with.
   returned: always
