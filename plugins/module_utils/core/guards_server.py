@@ -15,7 +15,7 @@ from .findings import Context
 from .kubernetes_patch import RESOURCES
 from .ownership import owner_of, pause_of, touched_by_person
 from .plan import Plan
-from .server_setting import DEFAULT_WORKERS, command_of, runs_jobs
+from .server_setting import command_of, runs_jobs, workers_of
 from .step import Situation, Step, StepClass
 from .workload import current_pods, probes_from_server, ready_pods, replica_sets, workload
 
@@ -146,8 +146,7 @@ def connection_budget(step: Step, plan: Plan) -> str:
     situation = plan.situation
     found, command = workload(situation.context), command_of(situation)
     replicas = step.replicas or int(found["spec"].get("replicas", 1) if found else 1)
-    given = command.setting("workers")
-    workers = step.workers or (int(given) if given.isdigit() else DEFAULT_WORKERS)
+    workers = step.workers or workers_of(command)
     user = situation.target.backend.get("user")
     for item in probes_from_server(situation.context, "probe.query"):
         most, reserved = item.value.get("max_connections"), item.value.get("reserved")

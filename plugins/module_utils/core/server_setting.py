@@ -43,6 +43,12 @@ def command_of(situation: Situation) -> ServerCommand:
     return commands.get(situation.target.container, ServerCommand(is_server=False))
 
 
+def workers_of(command: ServerCommand) -> int:
+    """Return the worker processes that a server is told to start; what is no number counts as not told."""
+    text = command.setting("workers")
+    return int(text) if text.isdigit() else DEFAULT_WORKERS
+
+
 def runs_jobs(command: ServerCommand) -> bool:
     return command.environment.get(JOB_EXECUTION, "true").strip().lower() not in ("false", "0", "no")
 

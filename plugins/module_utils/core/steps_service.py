@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from .kubernetes_patch import Edit, edit, parts_of, patch_change
@@ -36,9 +37,9 @@ def repair_service(cause: Cause, situation: Situation) -> Step:
     edits = edits_of(found, str(cause.finding.facts.get("patch") or "")) if found else []
     if found is None or not edits:
         reason = "no label tells the server's pods from the others" if found else f"service/{name} was not seen"
-        return Step(**{**step.__dict__, "blocked": reason})
+        return replace(step, blocked=reason)
     change, undo = patch_change(found, "Service", edits)
-    return Step(**{**step.__dict__, "change": change, "undo": undo})
+    return replace(step, change=change, undo=undo)
 
 
 def edits_of(found: dict[str, Any], patch: str) -> list[Edit]:

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from .kubernetes_patch import MISSING, Edit, at, edit, patch_change
 from .server_setting import (
-    DEFAULT_WORKERS,
     NotEditable,
     command_of,
     container_index,
@@ -19,6 +19,7 @@ from .server_setting import (
     target_name,
     with_gunicorn_value,
     without_option,
+    workers_of,
 )
 from .step import Situation, Step, StepClass, proven
 from .steps_workload import most_unavailable
@@ -50,12 +51,12 @@ def option_step(name: str, cause: Cause, situation: Situation, edits_of: Edits, 
         workers=workers,
     )
     if found is None or index is None:
-        return Step(**{**step.__dict__, "blocked": "the workload was not seen"})
+        return replace(step, blocked="the workload was not seen")
     try:
         change, undo = patch_change(found, situation.target.kind, edits_of(cause, situation, found, index))
     except NotEditable as reason:
-        return Step(**{**step.__dict__, "blocked": f"{reason}; the change is proposed to its owner"})
-    return Step(**{**step.__dict__, "change": change, "undo": undo, "unavailable": most_unavailable(found)})
+        return replace(step, blocked=f"{reason}; the change is proposed to its owner")
+    return replace(step, change=change, undo=undo, unavailable=most_unavailable(found))
 
 
 def allow_hosts(cause: Cause, situation: Situation) -> Step:
@@ -92,8 +93,7 @@ def raise_worker_timeout(cause: Cause, situation: Situation) -> Step:
 
 def raise_workers(cause: Cause, situation: Situation) -> Step:
     """Double the workers by MLflow's own setting: one inside gunicorn's options is overridden (lab, MLflow 3.17.2)."""
-    text = command_of(situation).setting("workers")
-    now = int(text) if text.isdigit() else DEFAULT_WORKERS
+    now = workers_of(command_of(situation))
     more = min(2 * now, situation.settings.workers_ceiling)
 
     def edits_of(cause: Cause, situation: Situation, found: Mapping[str, Any], index: int) -> list[Edit]:

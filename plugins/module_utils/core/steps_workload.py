@@ -8,11 +8,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .kubernetes_patch import MISSING, at, edit, patch_change, reference
 from .quantity import byte_count, cores
-from .server_setting import DEFAULT_WORKERS, command_of, container_index, runs_jobs, target_name
+from .server_setting import command_of, container_index, runs_jobs, target_name, workers_of
 from .step import Situation, Step, StepClass, proven
 from .verdict import Cause
 from .workload import replica_sets, server_pods, workload
@@ -55,13 +56,11 @@ def restart_of(cause: Cause, situation: Situation, name: str) -> Step:
         else edit(found, (*path, RESTART_ANNOTATION), value)
     )
     change, dummy = patch_change(found, situation.target.kind, [changed])
-    return Step(
-        **{
-            **step.__dict__,
-            "change": change,
-            "proven": proven(cause),
-            "unavailable": most_unavailable(found),
-        }
+    return replace(
+        step,
+        change=change,
+        proven=proven(cause),
+        unavailable=most_unavailable(found),
     )
 
 
@@ -130,16 +129,14 @@ def scale_out(cause: Cause, situation: Situation) -> Step:
         if now >= situation.settings.replicas_ceiling
         else ""
     )
-    return Step(
-        **{
-            **step.__dict__,
-            "change": change,
-            "undo": undo,
-            "blocked": reason,
-            "proven": cause.finding.measured,
-            "starts_pods": True,
-            "replicas": now + 1,
-        }
+    return replace(
+        step,
+        change=change,
+        undo=undo,
+        blocked=reason,
+        proven=cause.finding.measured,
+        starts_pods=True,
+        replicas=now + 1,
     )
 
 
@@ -168,15 +165,13 @@ def raise_limit(cause: Cause, situation: Situation, resource: str, wanted: float
         edits.append(edit(found, (*base, "requests", resource), text))
     change, undo = patch_change(found, situation.target.kind, edits)
     highest = f"mlflow_{resource}_ceiling"
-    return Step(
-        **{
-            **step.__dict__,
-            "change": change,
-            "undo": undo,
-            "blocked": f"{text} is more than {highest} allows" if wanted > ceiling else "",
-            "proven": proven(cause),
-            "unavailable": most_unavailable(found),
-        }
+    return replace(
+        step,
+        change=change,
+        undo=undo,
+        blocked=f"{text} is more than {highest} allows" if wanted > ceiling else "",
+        proven=proven(cause),
+        unavailable=most_unavailable(found),
     )
 
 
@@ -204,7 +199,7 @@ def cpu_text(count: float) -> str:
 def footprint(situation: Situation) -> int:
     """Return the bytes that the server needs when idle, with a margin, from its workers and its job execution."""
     command = command_of(situation)
-    workers = int(command.setting("workers") or DEFAULT_WORKERS)
+    workers = workers_of(command)
     return round(MARGIN * (BASE_WITH_JOBS if runs_jobs(command) else BASE) + MARGIN * workers * PER_WORKER)
 
 
@@ -226,15 +221,13 @@ def roll_back(cause: Cause, situation: Situation) -> Step:
     template = copy.deepcopy(good["spec"]["template"])
     (template.get("metadata", {}).get("labels") or {}).pop(HASH_LABEL, None)
     change, undo = patch_change(found, "Deployment", [edit(found, ("spec", "template"), template)])
-    return Step(
-        **{
-            **step.__dict__,
-            "change": {**change, "replica_set": good["metadata"]["name"]},
-            "undo": undo,
-            "proven": cause.finding.configured or cause.finding.measured,
-            "starts_pods": True,
-            "unavailable": most_unavailable(found),
-        }
+    return replace(
+        step,
+        change={**change, "replica_set": good["metadata"]["name"]},
+        undo=undo,
+        proven=cause.finding.configured or cause.finding.measured,
+        starts_pods=True,
+        unavailable=most_unavailable(found),
     )
 
 
@@ -248,4 +241,4 @@ def last_good(situation: Situation) -> dict[str, Any] | None:
 
 
 def blocked(step: Step, reason: str, cause: Cause) -> Step:
-    return Step(**{**step.__dict__, "blocked": reason, "proven": proven(cause)})
+    return replace(step, blocked=reason, proven=proven(cause))
