@@ -40,8 +40,8 @@ def two_servers(prefix: str, fault_name: str) -> Iterator[dict[str, servers.Serv
             state: servers.add(name, fault.server.layout, **fault.server.overrides) for state, name in names.items()
         }
         for server in made.values():
-            contenders.allow_attach(server)
             clients.add(server.name, interval=CLIENT_SECONDS)
+            contenders.allow_attach(server)
             clients.wait(server.name, ok=True, timeout=METRICS_SECONDS)
         injection = phases.inject(fault_name, fault, FOLDER, made["broken"])
         seen = phases.prove(fault.symptom, injection)
