@@ -79,9 +79,21 @@ def server_words(workload: Mapping[str, Any], container: str) -> list[str]:
 
 
 def target_of(
-    host: str, port: int, requests: list[dict[str, Any]], settle_seconds: float = 0.0, tries: int = 1
+    host: str,
+    port: int,
+    requests: list[dict[str, Any]],
+    settle_seconds: float = 0.0,
+    tries: int = 1,
+    through: list[str] | None = None,
 ) -> dict[str, Any]:
-    return {"host": host, "port": port, "requests": requests, "settle_seconds": settle_seconds, "tries": tries}
+    return {
+        "host": host,
+        "port": port,
+        "requests": requests,
+        "settle_seconds": settle_seconds,
+        "tries": tries,
+        "through": through,
+    }
 
 
 def policies_on_the_way(evidence: EvidenceSet, namespace: str, direction: str) -> bool:
@@ -200,6 +212,7 @@ def source_spec(
     seconds: float,
     others: Iterable[tuple[str, int]] = (),
     *,
+    through: list[str] | None,
     settle_seconds: float,
     patient: bool,
     uris: Iterable[ClientUri] = (),
@@ -210,9 +223,11 @@ def source_spec(
         target: the server.
         settings: credentials.
         client: a live client, whose address of the server is used.
-        pod_addresses: addresses of the ready pods; a Service without any refuses at once and for good.
+        pod_addresses: addresses of the ready pods.
         seconds: time limit.
         others: addresses and ports that only have to be tried: other pods behind the Service, names that clients use.
+        through: addresses of the Service's ready endpoints, ``None`` when they could not be seen; a Service without
+            any refuses at once and for good.
         settle_seconds: how long a refused connection is tried again.
         patient: whether nothing else waits for the server's slowest answer.
         uris: tracking URIs of live clients, tried as they are.
@@ -227,8 +242,7 @@ def source_spec(
         base = service_address(target, client)
         host = urllib.parse.urlsplit(base).hostname or ""
         requests = requests_to(base, prefixed(target.static_prefix), headers)
-        settle = settle_seconds if pod_addresses else 0.0
-        spec["targets"].append(target_of(host, target.service_port, requests, settle, SERVICE_TRIES))
+        spec["targets"].append(target_of(host, target.service_port, requests, settle_seconds, SERVICE_TRIES, through))
     for address in pod_addresses:
         paths = [target.static_prefix + path for path in (HEALTH, SEARCH)]
         requests = requests_to(f"http://{address}:{target.port}", paths, headers)

@@ -224,6 +224,7 @@ class Collection:
             addresses,
             self.deadline.left(),
             [*pod_specs.foreign_endpoints(self.evidence, target)[:MOST_FOREIGN], *self._lost_names(target, namespace)],
+            through=pod_specs.behind_the_service(self.evidence, target),
             settle_seconds=probe_spec.POLICY_SETTLE_SECONDS if settle else 0.0,
             patient=not entered,
             uris=distinct(self._client_pods(namespace), target, self._namespaces()),

@@ -120,6 +120,17 @@ class Record:
                 row["what"] in whats and row["state"] == "ok" and row["value"]["result"] != "ok" for row in self._rows
             )
 
+    def reached(self, address: str) -> bool:
+        """Tell whether any port of an address has accepted a connection."""
+        with self._lock:
+            return any(
+                row["what"] == "probe.tcp"
+                and row["subject"].rpartition(":")[0] == address
+                and row["state"] == "ok"
+                and row["value"]["result"] == "ok"
+                for row in self._rows
+            )
+
     def rows(self) -> list[dict[str, Any]]:
         """Return all rows; a row that is still open is a time-out after the seconds that it had."""
         result = []

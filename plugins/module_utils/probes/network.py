@@ -10,6 +10,7 @@ import socket
 import ssl
 import struct
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .common import CONNECT_SECONDS, Failed, Record, classify
@@ -28,13 +29,20 @@ def resolve(host: str) -> dict[str, Any]:
     return {"addresses": sorted({str(item[4][0]) for item in found})}
 
 
-def connect(host: str, port: int, settle_seconds: float = 0.0) -> tuple[socket.socket, int]:
+def never() -> bool:
+    return False
+
+
+def connect(
+    host: str, port: int, settle_seconds: float = 0.0, settled: Callable[[], bool] = never
+) -> tuple[socket.socket, int]:
     """Open a TCP connection.
 
     Args:
         host: name or address.
         port: port number.
         settle_seconds: how long refused and dropped attempts are repeated; a network policy reaches a new pod late.
+        settled: asked before each attempt; when true, that attempt is the last.
 
     Returns:
         The connection and the number of attempts.
@@ -46,12 +54,13 @@ def connect(host: str, port: int, settle_seconds: float = 0.0) -> tuple[socket.s
     attempts = 0
     while True:
         attempts += 1
+        last = settled()
         try:
             return socket.create_connection((host, port), timeout=CONNECT_SECONDS), attempts
         except socket.gaierror:
             raise
         except OSError as error:
-            if time.monotonic() + PAUSE_SECONDS >= end:
+            if last or time.monotonic() + PAUSE_SECONDS >= end:
                 addresses = ", ".join(resolve(host)["addresses"])
                 raise Failed(classify(error), str(error), address=addresses, attempts=attempts) from error
         time.sleep(PAUSE_SECONDS)
@@ -63,7 +72,14 @@ def own_connections(text: str, port: int) -> int:
     return sum(1 for row in rows if row[3] == ESTABLISHED and int(row[2].rpartition(":")[2], 16) == port)
 
 
-def tcp(record: Record, host: str, port: int, settle_seconds: float = 0.0, tries: int = 1) -> bool:
+def tcp(
+    record: Record,
+    host: str,
+    port: int,
+    settle_seconds: float = 0.0,
+    tries: int = 1,
+    through: Sequence[str] | None = None,
+) -> bool:
     """Measure whether a port accepts connections.
 
     Args:
@@ -72,11 +88,16 @@ def tcp(record: Record, host: str, port: int, settle_seconds: float = 0.0, tries
         port: port number.
         settle_seconds: see ``connect``.
         tries: how many connections are made; behind one address several servers can stand, of which some fail.
+        through: addresses behind ``host``, if they are known: once this pod has reached them all by themselves, no
+            policy is late any more, and a refusal is the Service's own.
     """
+
+    def settled() -> bool:
+        return through is not None and all(record.reached(address) for address in through)
 
     def step() -> dict[str, Any]:
         try:
-            connection, attempts = connect(host, port, settle_seconds)
+            connection, attempts = connect(host, port, settle_seconds, settled)
         except Failed as failure:
             good, failures = try_again(host, port, tries - 1)
             if not good:

@@ -76,7 +76,8 @@ def reach_job(record: Record, target: dict[str, Any]) -> Callable[[], None]:
         is_name = not host.replace(".", "").isdigit()
         if is_name and record.measure("probe.dns", host, lambda: network.resolve(host)) is None:
             return
-        if network.tcp(record, host, target["port"], target["settle_seconds"], target["tries"]):
+        settling = target["settle_seconds"], target["tries"], target["through"]
+        if network.tcp(record, host, target["port"], *settling):
             jobs = [partial(web.probe, record, item) for item in requests]
             run_together(jobs, max((item["seconds"] for item in requests), default=0.0) + 1)
 

@@ -57,21 +57,25 @@ def test_paths_with_and_without_the_prefix(target: Target) -> None:
 
 
 def test_source_spec(target: Target) -> None:
-    spec = probe_spec.source_spec(target, SETTINGS, None, ["10.91.0.5"], 50, settle_seconds=15, patient=True)
+    spec = probe_spec.source_spec(
+        target, SETTINGS, None, ["10.91.0.5"], 50, through=["10.91.0.5"], settle_seconds=15, patient=True
+    )
     assert spec["server"] is False
     assert [(item["host"], item["port"], item["settle_seconds"]) for item in spec["targets"]] == [
         ("mlflow.mlflow.svc.cluster.local", 80, 15),
         ("10.91.0.5", 5000, 15),
     ]
+    assert [item["through"] for item in spec["targets"]] == [["10.91.0.5"], None]
     assert max(item["seconds"] for row in spec["targets"] for item in row["requests"]) == 35
 
 
 def test_a_source_that_need_not_wait(target: Target) -> None:
-    spec = probe_spec.source_spec(target, SETTINGS, None, [], 50, settle_seconds=15, patient=False)
-    assert [item["settle_seconds"] for item in spec["targets"]] == [0]
+    spec = probe_spec.source_spec(target, SETTINGS, None, [], 50, through=[], settle_seconds=15, patient=False)
+    assert [item["through"] for item in spec["targets"]] == [[]]
     assert max(item["seconds"] for row in spec["targets"] for item in row["requests"]) == probe_spec.CLIENT_SECONDS
     without = replace(target, service="")
-    assert probe_spec.source_spec(without, SETTINGS, None, [], 50, settle_seconds=0, patient=True)["targets"] == []
+    spec = probe_spec.source_spec(without, SETTINGS, None, [], 50, through=[], settle_seconds=0, patient=True)
+    assert spec["targets"] == []
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,17 @@ def test_a_new_pod_is_given_time(closed_port: int, monkeypatch: pytest.MonkeyPat
     assert result_of(record)["attempts"] > 2
 
 
+@pytest.mark.parametrize(("through", "once"), [([], True), (["10.91.0.5"], True), (["10.91.0.5", "10.91.0.6"], False)])
+def test_a_service_whose_pods_were_all_reached_refuses_for_good(
+    closed_port: int, monkeypatch: pytest.MonkeyPatch, through: list[str], once: bool
+) -> None:
+    monkeypatch.setattr(network, "PAUSE_SECONDS", 0.05)
+    pods = common.Record()
+    pods.measure("probe.tcp", "10.91.0.5:5000", dict)
+    network.tcp(pods, "127.0.0.1", closed_port, settle_seconds=0.3, through=through)
+    assert (pods.rows()[1]["value"]["attempts"] == 1) is once
+
+
 def test_resolve() -> None:
     assert network.resolve("127.0.0.1") == {"addresses": ["127.0.0.1"]}
 

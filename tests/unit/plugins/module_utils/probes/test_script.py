@@ -62,7 +62,7 @@ def test_other_databases_are_left_alone() -> None:
 
 def test_a_source_measures_its_targets_only() -> None:
     request = {"subject": "u", "url": "http://127.0.0.1:1/health", "host_header": "", "headers": {}, "seconds": 1}
-    target = {"host": "127.0.0.1", "port": 1, "requests": [request], "settle_seconds": 0, "tries": 1}
+    target = {"host": "127.0.0.1", "port": 1, "requests": [request], "settle_seconds": 0, "tries": 1, "through": None}
     rows, _dummy = run(wanted(server=False, database=None, targets=[target]))
     assert list(rows) == [("probe.tcp", "127.0.0.1:1")]
 
