@@ -17,7 +17,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.discover
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import EvidenceSet
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.findings import Context, parse_time
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.guards import Policy
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.plan import make_plan
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.plan import Plan, make_plan
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import (
     build,
     plan_document,
@@ -60,12 +60,18 @@ def judged(name: str) -> Recorded:
     return Recorded(namespace, evidence, now, found.discovery.target, found.verdict)
 
 
-def report_on(name: str, baseline: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the report on a record, as ``diagnose`` writes it."""
+def plan_on(name: str, baseline: Mapping[str, Any] | None = None) -> Plan:
+    """Return the plan for a record."""
     seen = judged(name)
     settings = from_variables({"mlflow_namespace": seen.namespace})
     situation = Situation(seen.context, baseline or {}, settings) if seen.target else None
-    plan = make_plan(situation, seen.verdict, seen.evidence)
+    return make_plan(situation, seen.verdict, seen.evidence)
+
+
+def report_on(name: str, baseline: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the report on a record, as ``diagnose`` writes it."""
+    seen = judged(name)
+    plan = plan_on(name, baseline)
     return build(
         server=server_document(seen.target, seen.evidence, seen.namespace, "lab"),
         started=seen.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
