@@ -8,10 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.guards_server import under_way
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.outcome import (
@@ -24,8 +23,8 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.outcome 
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import before as kept
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import Settings
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.workload import workload
-from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import Diagnosis, diagnose, read_settings
-from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.identity import run_name
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.action import RunbookAction
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import Diagnosis, diagnose
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import Run, RunError
 
 PAUSE_SECONDS = 3.0
@@ -35,34 +34,26 @@ WORSE_SECONDS = 45.0
 display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(RunbookAction):
     """Run the ``assess`` action."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
-    _requires_connection = False
+    ARGUMENTS: ClassVar[dict[str, Any]] = {
+        "sections": {"type": "list", "elements": "str"},
+        "writes": {"type": "bool", "default": False},
+        "verify": {"type": "dict"},
+        "undone": {"type": "bool", "default": False},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        dummy, arguments = self.validate_argument_spec(
-            {
-                "sections": {"type": "list", "elements": "str"},
-                "writes": {"type": "bool", "default": False},
-                "verify": {"type": "dict"},
-                "undone": {"type": "bool", "default": False},
-            }
-        )
-        variables = dict(task_vars or {})
+    def perform(self, arguments: dict[str, Any]) -> dict[str, Any]:
         if arguments["sections"]:
-            variables["mlflow_sections"] = arguments["sections"]
-        settings = read_settings(self, variables, writes=arguments["writes"])
-        me = run_name(str(variables.get("inventory_hostname", "localhost")))
+            self.variables["mlflow_sections"] = arguments["sections"]
+        settings = self.settings(writes=arguments["writes"])
         if arguments["verify"]:
             before, actions = earlier(arguments["verify"])
             settled = replace(settings, prove_new_pod=False)
-            diagnosis = verify(settled, before, actions, me, undone=arguments["undone"])
+            diagnosis = verify(settled, before, actions, self.me(), undone=arguments["undone"])
         else:
-            diagnosis = diagnose(settings, me)
+            diagnosis = diagnose(settings, self.me())
         return handed_over(diagnosis)
 
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.bookkeeper import (
     Bookkeeper,
@@ -20,8 +19,8 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.calls
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core import attempts, resume
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import EvidenceSet
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.step_changes import instructions
-from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import bookkeeper, read_settings
-from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.identity import run_name
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.action import RunbookAction
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import bookkeeper
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import Run, RunError
 
 display = Display()
@@ -29,26 +28,19 @@ TAKE_SECONDS = 600
 STATES = ("written", "judged", "resume", "undo", "release")
 
 
-class ActionModule(ActionBase):
+class ActionModule(RunbookAction):
     """Run the ``attempt`` action."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
-    _requires_connection = False
+    ARGUMENTS: ClassVar[dict[str, Any]] = {
+        "state": {"type": "str", "required": True, "choices": list(STATES)},
+        "attempt": {"type": "str", "default": ""},
+        "outcome": {"type": "str", "default": ""},
+        "run": {"type": "str", "required": True},
+        "report_digest": {"type": "str", "required": True},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        dummy, arguments = self.validate_argument_spec(
-            {
-                "state": {"type": "str", "required": True, "choices": list(STATES)},
-                "attempt": {"type": "str", "default": ""},
-                "outcome": {"type": "str", "default": ""},
-                "run": {"type": "str", "required": True},
-                "report_digest": {"type": "str", "required": True},
-            }
-        )
-        variables = task_vars or {}
-        settings = read_settings(self, variables, writes=True)
+    def perform(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        settings = self.settings(writes=True)
         run = Run(arguments["run"])
         try:
             report = run.report(arguments["report_digest"])
@@ -60,7 +52,7 @@ class ActionModule(ActionBase):
             return answer()
         known, dummy = attempts.of_server(evidence, settings.namespace, deployment)
         try:
-            keeper = bookkeeper(settings, deployment, run_name(str(variables.get("inventory_hostname", "localhost"))))
+            keeper = bookkeeper(settings, deployment, self.me())
             result = carry_out(keeper, arguments, known, evidence, report)
         except (BookkeepingFailed, CallFailed) as failure:
             raise AnsibleActionFail(str(failure)) from failure

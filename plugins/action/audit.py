@@ -7,37 +7,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.prevention.text import text
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.action import RunbookAction
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.audit import audit, failure_of, publish, summary_of
-from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import read_settings
-from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import RunError
 
 display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(RunbookAction):
     """Run the ``audit`` action."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
-    _requires_connection = False
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        self.validate_argument_spec({})
-        variables = task_vars or {}
-        settings = read_settings(self, variables, writes=False)
-        try:
-            report, evidence = audit(settings)
-            path = "" if settings.check_mode else publish(report, evidence, settings)
-        except RunError as error:
-            raise AnsibleActionFail(str(error)) from error
+    def perform(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        settings = self.settings(writes=False)
+        report, evidence = audit(settings)
+        path = "" if settings.check_mode else publish(report, evidence, settings)
         display.display("\n" + text(report) + (f"Report: {path}\n" if path else ""))
         summary = {**summary_of(report), "report": path}
-        host = variables.get("inventory_hostname", "localhost")
         failure = failure_of(report, settings)
         server = report["server"]
         return {
@@ -45,5 +31,5 @@ class ActionModule(ActionBase):
             "failed": bool(failure),
             "msg": failure or f"{server['namespace']}/{server['name']}: {report['status']}",
             **summary,
-            "ansible_stats": {"data": {host: summary}, "per_host": False, "aggregate": True},
+            "ansible_stats": self.stats(summary),
         }

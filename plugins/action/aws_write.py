@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.aws import CloudReader
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.calls import Deadline
-from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import read_settings
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.action import RunbookAction
 
 SECONDS = 30.0
 OPERATIONS = {
@@ -47,17 +46,13 @@ def parameters_of(change: Mapping[str, Any]) -> dict[str, Any]:
     return {"GroupId": change["group_id"], "IpPermissions": [permission(rule) for rule in change["rules"]]}
 
 
-class ActionModule(ActionBase):
+class ActionModule(RunbookAction):
     """Run the ``aws_write`` action."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
-    _requires_connection = False
+    ARGUMENTS: ClassVar[dict[str, Any]] = {"change": {"type": "dict", "required": True}}
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        dummy, arguments = self.validate_argument_spec({"change": {"type": "dict", "required": True}})
-        settings = read_settings(self, task_vars or {}, writes=True)
+    def perform(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        settings = self.settings(writes=True)
         change = arguments["change"]
         if settings.check_mode:
             return {"changed": True}

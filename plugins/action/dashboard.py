@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import text
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import Settings
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.action import RunbookAction
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.dashboard import (
     DashboardError,
     Opening,
@@ -18,24 +18,18 @@ from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.dashboard imp
     close_all,
     records_folder,
 )
-from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import Diagnosis, diagnose, read_settings
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import Diagnosis, diagnose
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.forwards import MISSING, ForwardError
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import RunError
 
 display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(RunbookAction):
     """Run the ``dashboard`` action."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
-    _requires_connection = False
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        self.validate_argument_spec({})
-        settings = read_settings(self, task_vars or {}, writes=True)
+    def perform(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        settings = self.settings(writes=True)
         if MISSING:
             return {"failed": True, "changed": False, "msg": MISSING}
         try:

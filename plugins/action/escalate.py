@@ -8,27 +8,20 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow_runbook.plugins.action.assess import handed_over
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.escalation.archive import BundleError
-from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import read_settings
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.action import RunbookAction
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.escalate import Escalation, escalate
 
 display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(RunbookAction):
     """Run the ``escalate`` action."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
-    _requires_connection = False
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        self.validate_argument_spec({})
-        settings = read_settings(self, task_vars or {}, writes=False)
+    def perform(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        settings = self.settings(writes=False)
         try:
             done = escalate(settings)
         except BundleError as error:

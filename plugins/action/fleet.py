@@ -8,40 +8,33 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.fleet import Server, fleet
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import fleet_text
-from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import read_settings
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.action import RunbookAction
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.html import fleet_page
-from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import RunError, read_json, write_whole
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import read_json, write_whole
 
 display = Display()
 ASSESSMENT, REPORT = "mlflow_assessment", "mlflow_result"
 """What the role ``mlflow`` registers for each host."""
 
 
-class ActionModule(ActionBase):
+class ActionModule(RunbookAction):
     """Run the ``fleet`` action."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
-    _requires_connection = False
+    ARGUMENTS: ClassVar[dict[str, Any]] = {"check": {"type": "bool", "default": False}}
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        dummy, arguments = self.validate_argument_spec({"check": {"type": "bool", "default": False}})
-        variables = task_vars or {}
-        hosts = list(variables.get("ansible_play_hosts_all") or [variables.get("inventory_hostname", "localhost")])
-        known = {host: variables["hostvars"].raw_get(host) for host in hosts}
+    def perform(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        hosts = list(self.variables.get("ansible_play_hosts_all") or [self.host])
+        known = {host: self.variables["hostvars"].raw_get(host) for host in hosts}
         same = one_server(known)
         result: dict[str, Any] = {"changed": False, "failed": bool(same), "msg": same, "report": ""}
         if arguments["check"]:
             return result
-        settings = read_settings(self, variables, writes=False)
+        settings = self.settings(writes=False)
         if settings.check_mode:
             return {**result, "msg": same or "check mode writes no reports, and so none on all servers"}
         folder = Path(settings.report_dir)
@@ -73,13 +66,10 @@ def server_of(host: str, variables: Mapping[str, Any], folder: Path) -> Server:
     """Read the report of one host back.
 
     Raises:
-        AnsibleActionFail: the report is not JSON.
+        RunError: the report is not JSON.
     """
     path = str((variables.get(REPORT) or {}).get("report") or "")
-    try:
-        report = read_json(Path(path), None) if path else None
-    except RunError as error:
-        raise AnsibleActionFail(str(error)) from error
+    report = read_json(Path(path), None) if path else None
     if report is None:
         return Server(host, "", "", None, "there is no report on it: its diagnosis failed")
     return Server(host, path, str(Path(path).with_suffix(".html").relative_to(folder)), report)

@@ -8,10 +8,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.bookkeeper import BookkeepingFailed
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.calls import CallFailed
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.attempts import JUDGED, Attempt
@@ -24,44 +22,33 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.step_cha
     diff_of,
     instructions,
 )
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.action import RunbookAction
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import (
     Diagnosis,
     bookkeeper,
     diagnose,
-    read_settings,
     utc_now,
 )
-from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.identity import run_name
-from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import Run, RunError
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import Run
 
 LEASE_MARGIN_SECONDS = 180
 """What a write and the diagnosis behind it may take beyond the time that its effect is waited for."""
 
 
-class ActionModule(ActionBase):
+class ActionModule(RunbookAction):
     """Run the ``guard`` action."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
-    _requires_connection = False
+    ARGUMENTS: ClassVar[dict[str, Any]] = {
+        "step": {"type": "str", "required": True},
+        "run": {"type": "str", "required": True},
+        "report_digest": {"type": "str", "required": True},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        dummy, arguments = self.validate_argument_spec(
-            {
-                "step": {"type": "str", "required": True},
-                "run": {"type": "str", "required": True},
-                "report_digest": {"type": "str", "required": True},
-            }
-        )
-        variables = task_vars or {}
+    def perform(self, arguments: dict[str, Any]) -> dict[str, Any]:
         run = Run(arguments["run"])
-        try:
-            planned = run.report(arguments["report_digest"])
-        except RunError as error:
-            raise AnsibleActionFail(str(error)) from error
-        settings = read_settings(self, variables, writes=True)
-        me = run_name(str(variables.get("inventory_hostname", "localhost")))
+        planned = run.report(arguments["report_digest"])
+        settings = self.settings(writes=True)
+        me = self.me()
         name = arguments["step"]
         early = [step for step in planned["plan"]["steps"] if step["step"] == name and step["refused"]]
         if early:

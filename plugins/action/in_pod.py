@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.calls import CallFailed, Deadline
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.kubernetes import ClusterReader
@@ -17,26 +16,23 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.collect impor
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.discovery import discover
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import EvidenceSet
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.probes import bundle
-from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import read_settings
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.action import RunbookAction
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import Run
 
 SECONDS = 60.0
 display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(RunbookAction):
     """Run the ``in_pod`` action."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
-    _requires_connection = False
+    ARGUMENTS: ClassVar[dict[str, Any]] = {
+        "change": {"type": "dict", "required": True},
+        "run": {"type": "str", "required": True},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        dummy, arguments = self.validate_argument_spec(
-            {"change": {"type": "dict", "required": True}, "run": {"type": "str", "required": True}}
-        )
-        settings = read_settings(self, task_vars or {}, writes=True)
+    def perform(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        settings = self.settings(writes=True)
         evidence = EvidenceSet.from_json(Run(arguments["run"]).evidence())
         target = discover(evidence, settings).target
         if target is None:

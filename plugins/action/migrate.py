@@ -10,31 +10,22 @@ import os
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.bookkeeper import BookkeepingFailed
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.calls import CallFailed
-from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import read_settings
-from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.identity import run_name
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.action import RunbookAction
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.migration import Migration
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.migration_work import MigrationError
 
 display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(RunbookAction):
     """Run the ``migrate`` action."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
-    _requires_connection = False
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        self.validate_argument_spec({})
-        variables = task_vars or {}
-        settings = read_settings(self, variables, writes=True)
-        me = run_name(str(variables.get("inventory_hostname", "localhost")), os.getpid())
+    def perform(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        settings = self.settings(writes=True)
+        me = self.me(os.getpid())
 
         def say(line: str) -> None:
             # When the playbook was killed nobody listens any more, and what was begun still has to be finished.

@@ -8,30 +8,24 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import text
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import SettingsError
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.escalation.archive import BundleError
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.escalation.bundle import read_bundle
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.escalation.replay import Replayed, replay
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.action import RunbookAction
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.escalate import collection_version, read_packed
 
 display = Display()
 BUNDLE = "mlflow_bundle"
 
 
-class ActionModule(ActionBase):
+class ActionModule(RunbookAction):
     """Run the ``replay`` action."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
-    _requires_connection = False
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        self.validate_argument_spec({})
-        path = self._templar.template((task_vars or {}).get(BUNDLE, ""))
+    def perform(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        path = self._templar.template(self.variables.get(BUNDLE, ""))
         if not isinstance(path, str) or not path.strip():
             raise AnsibleActionFail(str(SettingsError(BUNDLE, path, "the path of a bundle that escalate wrote")))
         try:
@@ -45,9 +39,7 @@ class ActionModule(ActionBase):
             "causes": [cause["id"] for cause in verdict["causes"]],
             "same": done.same,
         }
-        host = (task_vars or {}).get("inventory_hostname", "localhost")
-        stats = {"data": {host: summary}, "per_host": False, "aggregate": True}
-        return {"changed": False, "msg": "; ".join(done.remarks), **summary, "ansible_stats": stats}
+        return {"changed": False, "msg": "; ".join(done.remarks), **summary, "ansible_stats": self.stats(summary)}
 
 
 def shown(done: Replayed) -> str:

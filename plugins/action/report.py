@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.baseline import record
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.discovery import discover
@@ -19,12 +17,12 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.findings
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.outcome import FIXED, WELL
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import text
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import SECTIONS, Settings
-from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import read_settings, utc_now
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.action import RunbookAction
+from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import utc_now
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.html import page
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import (
     History,
     Run,
-    RunError,
     server_folder,
     write_whole,
 )
@@ -32,40 +30,30 @@ from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import (
 display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(RunbookAction):
     """Run the ``report`` action."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
-    _requires_connection = False
+    ARGUMENTS: ClassVar[dict[str, Any]] = {
+        "run": {"type": "str", "required": True},
+        "report_digest": {"type": "str", "required": True},
+        "require_repair": {"type": "bool", "default": False},
+        "first_run": {"type": "str", "default": ""},
+        "interrupted": {"type": "str", "default": ""},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        dummy, arguments = self.validate_argument_spec(
-            {
-                "run": {"type": "str", "required": True},
-                "report_digest": {"type": "str", "required": True},
-                "require_repair": {"type": "bool", "default": False},
-                "first_run": {"type": "str", "default": ""},
-                "interrupted": {"type": "str", "default": ""},
-            }
-        )
-        variables = task_vars or {}
-        settings = read_settings(self, variables, writes=arguments["require_repair"])
+    def perform(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        settings = self.settings(writes=arguments["require_repair"])
         run = Run(arguments["run"])
         try:
             report = run.report(arguments["report_digest"])
             refused = Run(arguments["first_run"] or arguments["run"]).notes("refused")
             report["refused"] = refused
             path = "" if settings.check_mode else publish(run, report, settings)
-        except RunError as error:
-            raise AnsibleActionFail(str(error)) from error
         finally:
             for folder in filter(None, (arguments["run"], arguments["first_run"])):
                 Run(folder).remove()
-        brief = len(variables.get("ansible_play_hosts_all") or []) > 1
+        brief = len(self.variables.get("ansible_play_hosts_all") or []) > 1
         display.display("\n" + text(report, brief=brief) + (f"Report: {path}\n" if path else ""))
-        host = variables.get("inventory_hostname", "localhost")
         verdict = report["verdict"]
         summary = {
             "status": verdict["status"],
@@ -81,7 +69,7 @@ class ActionModule(ActionBase):
             "failed": bool(failure),
             "msg": failure or f"{report['server']['namespace']}/{report['server']['name']}: {verdict['status']}",
             **summary,
-            "ansible_stats": {"data": {host: summary}, "per_host": False, "aggregate": True},
+            "ansible_stats": self.stats(summary),
         }
 
 

@@ -12,10 +12,11 @@ from typing import Any
 from .core.discovery import commands_of
 from .core.evidence import API, POD
 from .core.findings import Context
+from .core.server_command import DEFAULT_WORKERS
 from .core.verdict import Verdict
 from .core.workload import ready_pods, workload, workload_name
 from .sections.service_ingress import backends
-from .sections.web_options import DEFAULT_WORKERS, SYNC, gunicorn_options, workers_of
+from .sections.web_options import SYNC, gunicorn_options, workers_of
 from .sections.web_workers import DEFAULT_TIMEOUT
 
 NO_WORKER_LEFT = frozenset({"latency.workers_blocked", "web_server.worker_timeout"})

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+DEFAULT_WORKERS = 4
+"""Worker processes of ``mlflow server`` (read in MLflow 3.17.2)."""
+
 SHELLS = frozenset({"sh", "bash", "ash", "dash"})
 SCRIPT_FLAG = re.compile(r"-[a-z]*c[a-z]*")
 OPERATOR = re.compile(r"[;&|]+")

@@ -11,14 +11,12 @@ from typing import Any
 
 from .discovery import commands_of
 from .kubernetes_patch import MISSING, Edit, edit
-from .server_command import ENVIRONMENT_NAMES, SHELLS, ServerCommand
+from .server_command import DEFAULT_WORKERS, ENVIRONMENT_NAMES, SHELLS, ServerCommand
 from .step import Situation
 from .workload import workload
 
-DEFAULT_WORKERS = 4
-"""Worker processes of ``mlflow server`` (read in MLflow 3.17.2)."""
-
 JOB_EXECUTION = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"
+OFF = frozenset({"false", "0", "f", "no"})
 JOBS_SINCE = (3, 9)
 """Job execution is on by default since MLflow 3.9 (field guide section 2.1)."""
 
@@ -50,7 +48,8 @@ def workers_of(command: ServerCommand) -> int:
 
 
 def runs_jobs(command: ServerCommand) -> bool:
-    return command.environment.get(JOB_EXECUTION, "true").strip().lower() not in ("false", "0", "no")
+    """Tell whether nothing that the server is told keeps it from running jobs; before ``JOBS_SINCE`` none does."""
+    return command.environment.get(JOB_EXECUTION, "true").strip().lower() not in OFF
 
 
 def in_shell(container: Mapping[str, Any]) -> bool:

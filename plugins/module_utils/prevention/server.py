@@ -14,16 +14,15 @@ from ..core.connection_budget import Budget, Pool, connection_budget, fitting_po
 from ..core.discovery import commands_of
 from ..core.evidence import DEBUG_COPY, POD, Evidence
 from ..core.findings import Context
-from ..core.server_command import ServerCommand
+from ..core.server_command import DEFAULT_WORKERS, ServerCommand
+from ..core.server_setting import JOBS_SINCE, runs_jobs
 from ..core.workload import workload
 
-DEFAULT_WORKERS = 4
 LEAST_REPLICAS = 2
 MOST_REPLICAS = 4
 """What is proposed where nobody has said a maximum: enough for a burst, little enough for a small database."""
 LEAST_POOL = 4
 """With fewer connections for each engine, a burst of calls waits for the pool."""
-OFF = frozenset({"false", "0", "f", "no"})
 Object = Mapping[str, Any]
 
 
@@ -63,11 +62,11 @@ def workers_of(context: Context) -> int:
 def jobs_on(context: Context) -> bool:
     """Job execution is on unless the server says otherwise (default since 3.9); older servers have none."""
     command = command_of(context)
-    if command and command.environment.get("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "").lower() in OFF:
+    if command and not runs_jobs(command):
         return False
     version = context.target.mlflow_version.split(".")
     numbers = [int(part) for part in version[:2] if part.isdigit()]
-    return len(numbers) < 2 or tuple(numbers) >= (3, 9)
+    return len(numbers) < 2 or tuple(numbers) >= JOBS_SINCE
 
 
 def replicas_of(context: Context) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from ..core.discovery import commands_of
 from ..core.evidence import API, DEBUG_COPY, POD, Evidence
 from ..core.findings import Context, Finding, SectionResult, keys
-from ..core.server_command import ServerCommand
+from ..core.server_command import DEFAULT_WORKERS, ServerCommand
 from ..core.signatures import BOUND
 from ..core.workload import (
     container_statuses,
@@ -29,7 +29,6 @@ from .logs import matches, own_log
 from .pod_containers import log_of
 
 USAGE_ERROR = 2
-DEFAULT_WORKERS = 4
 SYNC = frozenset({"", "sync"})
 SERVERS = ("gunicorn-opts", "uvicorn-opts", "waitress-opts")
 GUNICORN_ONLY = frozenset(
