@@ -42,6 +42,7 @@ class ActionModule(RunbookAction):
         "writes": {"type": "bool", "default": False},
         "verify": {"type": "dict"},
         "undone": {"type": "bool", "default": False},
+        "instead_of": {"type": "str", "default": ""},
     }
 
     def perform(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +55,7 @@ class ActionModule(RunbookAction):
             diagnosis = verify(settled, before, actions, self.me(), undone=arguments["undone"])
         else:
             diagnosis = diagnose(settings, self.me())
-        return handed_over(diagnosis)
+        return handed_over(diagnosis, arguments["instead_of"])
 
 
 def earlier(reference: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -66,9 +67,16 @@ def earlier(reference: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str
         raise AnsibleActionFail(f"verify needs the result of an earlier assess: {error}") from error
 
 
-def handed_over(diagnosis: Diagnosis) -> dict[str, Any]:
-    """Save the run and return only what later tasks need: no collected text passes through templates."""
+def handed_over(diagnosis: Diagnosis, instead_of: str = "") -> dict[str, Any]:
+    """Save the run and return only what later tasks need: no collected text passes through templates.
+
+    Args:
+        diagnosis: what was found.
+        instead_of: folder of an earlier run that this one replaces; what was noted there is kept.
+    """
     run = Run()
+    if instead_of:
+        run.replace(Run(instead_of))
     digest = run.save(diagnosis.report, diagnosis.collected.evidence.to_json())
     report = diagnosis.report
     return {

@@ -25,7 +25,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.run import Ru
 
 display = Display()
 TAKE_SECONDS = 600
-STATES = ("written", "judged", "resume", "undo", "release")
+STATES = ("held", "written", "judged", "resume", "undo", "release")
 
 
 class ActionModule(RunbookAction):
@@ -54,6 +54,9 @@ class ActionModule(RunbookAction):
         try:
             keeper = bookkeeper(settings, deployment, self.me())
             result = carry_out(keeper, arguments, known, evidence, report)
+            found = result.pop("resumed", None)
+            if found:
+                run.note("resumed", found)
         except (BookkeepingFailed, CallFailed) as failure:
             raise AnsibleActionFail(str(failure)) from failure
         if result["msg"]:
@@ -72,9 +75,15 @@ def carry_out(
     if state == "release":
         keeper.release()
         return answer()
+    if state == "held":
+        lost = keeper.lost()
+        if lost:
+            raise BookkeepingFailed(f"nothing is written: {lost}")
+        return answer()
     if state == "written":
-        if not keeper.holds():
-            raise BookkeepingFailed("the Lease was lost during the write; the next run judges what was written")
+        lost = keeper.lost()
+        if lost:
+            raise BookkeepingFailed(f"{lost}, while it was written; what was written is judged next")
         keeper.mark(identifier, attempts.WRITTEN)
         return answer()
     if state == "judged":
@@ -90,18 +99,22 @@ def take_up(
     evidence: EvidenceSet,
     report: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Judge what an earlier run began and could not finish."""
+    """Judge what an earlier run began and could not finish; its own attempt even where that cannot be recorded."""
     last = attempts.unfinished(known)
     if last is None:
         return answer()
-    busy = taken_over(keeper)
-    if busy:
-        return answer(msg=busy)
+    problem = taken_over(keeper)
+    if problem and last.by != keeper.me:
+        return answer(msg=problem)
     outcome = resume.judge(last, evidence, report["verdict"])
-    keeper.mark(last.id, attempts.JUDGED, outcome)
-    keeper.release()
-    told = f"{last.step} was begun at {last.at} by a run that ended before it judged it: {outcome}"
-    return answer(outcome=outcome, msg=told)
+    if not problem:
+        try:
+            keeper.mark(last.id, attempts.JUDGED, outcome)
+            keeper.release()
+        except BookkeepingFailed as failure:
+            problem = str(failure)
+    found = resume.document(last, outcome, problem)
+    return answer(outcome="" if problem else outcome, msg=resume.told(found), resumed=found)
 
 
 def taken_over(keeper: Bookkeeper) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.findings import Context, parse_time
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.outcome import FIXED, WELL
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.report import text
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.resume import failed_write, told_of_failure
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import SECTIONS, Settings
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.action import RunbookAction
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils.diagnose import utc_now
@@ -46,8 +48,9 @@ class ActionModule(RunbookAction):
         run = Run(arguments["run"])
         try:
             report = run.report(arguments["report_digest"])
-            refused = Run(arguments["first_run"] or arguments["run"]).notes("refused")
-            report["refused"] = refused
+            first = Run(arguments["first_run"] or arguments["run"])
+            report["refused"] = first.notes("refused")
+            add_what_was_left(report, run, first, arguments["interrupted"], self.variables)
             path = "" if settings.check_mode else publish(run, report, settings)
         finally:
             for folder in filter(None, (arguments["run"], arguments["first_run"])):
@@ -63,7 +66,7 @@ class ActionModule(RunbookAction):
         }
         failure = failure_of(report, settings, require_repair=arguments["require_repair"])
         if arguments["interrupted"]:
-            failure = f"a write failed; what was begun is judged {arguments['interrupted']}; {failure}"
+            failure = "; ".join(filter(None, (told_of_failure(report["interrupted"]), failure)))
         return {
             "changed": False,
             "failed": bool(failure),
@@ -71,6 +74,26 @@ class ActionModule(RunbookAction):
             **summary,
             "ansible_stats": self.stats(summary),
         }
+
+
+def add_what_was_left(
+    report: dict[str, Any], run: Run, first: Run, interrupted: str, variables: Mapping[str, Any]
+) -> None:
+    """Add what an earlier run had left behind, or this one whose write has failed.
+
+    Args:
+        report: the report, to which it is added.
+        run: the run of the report.
+        first: the run that a repair began with.
+        interrupted: name of the step whose write failed; empty when none did.
+        variables: those of the host; Ansible keeps in them what failed.
+    """
+    left = run.notes("resumed")
+    if interrupted:
+        why = failed_write(variables.get("ansible_failed_result") or {})
+        found = {name: left[-1][name] if left else "" for name in ("outcome", "unrecorded")}
+        report["interrupted"] = {"step": interrupted, "why": why, **found}
+    report["resumed"] = first.notes("resumed") if interrupted or run.folder != first.folder else left
 
 
 def publish(run: Run, report: dict[str, Any], settings: Settings) -> str:

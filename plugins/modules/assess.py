@@ -31,6 +31,10 @@ options:
     description: Whether the last step was taken back; then what it took away has to be there again.
     type: bool
     default: false
+  instead_of:
+    description: The C(run) of an earlier assessment that this one replaces; what was noted there is kept.
+    type: str
+    default: ""
 extends_documentation_fragment:
   - mlops.mlflow_runbook.attributes
 """

@@ -13,14 +13,14 @@ version_added: 0.1.0
 description:
   - Records in the ConfigMap C(mlflow-runbook-<deployment>) that a step was written, or what became of it.
   - With C(resume), judges a step whose run was killed. With C(undo), returns the change that takes the last step back.
-  - Holds and gives back the Lease of the same name.
+  - Holds and gives back the Lease of the same name; C(held) fails when it is not ours any more.
 author: ["mlops.mlflow_runbook contributors (!UNKNOWN)"]
 options:
   state:
     description: What to record.
     type: str
     required: true
-    choices: [written, judged, resume, undo, release]
+    choices: [held, written, judged, resume, undo, release]
   attempt:
     description: Id of the attempt, for C(written) and C(judged).
     type: str

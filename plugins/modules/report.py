@@ -33,7 +33,7 @@ options:
     type: str
     default: ""
   interrupted:
-    description: What became of a step whose write failed; fail with it.
+    description: Name of a step whose write failed; the report says why and what became of it, and the task fails.
     type: str
     default: ""
 extends_documentation_fragment:

@@ -230,8 +230,7 @@ class Migration:
         self.say(f"2/6 snapshot: {told}")
 
     def stop_server(self) -> None:
-        if not self.keeper().holds():
-            raise MigrationError("the Lease was lost before anything was changed")
+        self.still_ours("before anything was changed")
         self.work.try_job(self.manifest())
         name = workload_name(self.context)
         self.say(
@@ -246,6 +245,12 @@ class Migration:
         self.work.wait_until_suspended()
         self.say("  no pod of the server is left")
 
+    def still_ours(self, when: str) -> None:
+        """Raise MigrationError when the Lease was lost."""
+        lost = self.keeper().lost()
+        if lost:
+            raise MigrationError(f"{lost}, {when}")
+
     def manifest(self) -> dict[str, Any]:
         schema, seconds = self.decision.schema, self.settings.migrate_minutes * 60
         found, target = self.work.workload(), self.context.target
@@ -254,8 +259,7 @@ class Migration:
     def upgrade(self) -> None:
         schema = self.decision.schema
         self.work.still_at_zero()
-        if not self.keeper().holds():
-            raise MigrationError("the Lease was lost before the upgrade")
+        self.still_ours("before the upgrade")
         self.say(f"4/6 upgrading {schema.current} to {schema.head} in job/{self.job}")
         self.upgrading = True
         self.work.run_job(self.manifest())

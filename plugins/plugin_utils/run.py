@@ -17,6 +17,7 @@ from typing import Any
 
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 REPORT, EVIDENCE = "report.json", "evidence.json"
+NOTES = ("refused", "actions", "resumed")
 
 
 class RunError(Exception):
@@ -91,6 +92,13 @@ class Run:
         """Return what was noted, oldest first."""
         known: list[dict[str, Any]] = read_json(self.folder / f"{kind}.json", [])
         return known
+
+    def replace(self, earlier: Run) -> None:
+        """Take the place of an earlier run: what was noted is kept, its files are removed."""
+        for kind in NOTES:
+            if earlier.notes(kind):
+                self.note(kind, *earlier.notes(kind))
+        earlier.remove()
 
     def evidence(self) -> str:
         return (self.folder / EVIDENCE).read_text(encoding="utf-8")

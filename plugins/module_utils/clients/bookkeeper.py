@@ -96,10 +96,14 @@ class Bookkeeper:
             return f"{shared}: {other}"
         return ""
 
-    def holds(self) -> bool:
-        """Tell whether the Lease still is ours."""
-        lease = self._read_lease()
-        return lease is not None and (lease.get("spec") or {}).get("holderIdentity") == self.me
+    def lost(self) -> str:
+        """Say why the Lease is not ours any more, or that this cannot be seen; empty while it is ours."""
+        seen = self.reader.get(f"{self._leases}/{self.name}", "leases", self.namespace)
+        if seen.seen:
+            return attempts.lost(seen.value, self.me, self.clock())
+        if seen.state is State.ABSENT:
+            return f"lease/{self.name} is gone"
+        return f"whether lease/{self.name} still is ours cannot be seen: {seen.detail or seen.state.value}"
 
     def release(self) -> None:
         """Give the Lease back, if it is ours."""

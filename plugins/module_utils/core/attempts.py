@@ -230,6 +230,16 @@ def held_by_other(lease: Mapping[str, Any], me: str, ended: frozenset[str], now:
     return f"{holder} works on it until {until.strftime('%Y-%m-%dT%H:%M:%SZ')} (lease/{lease['metadata']['name']})"
 
 
+def lost(lease: Mapping[str, Any], me: str, now: datetime) -> str:
+    """Say why a Lease that was taken is not ours any more; empty while it is."""
+    spec, name = lease.get("spec") or {}, f"lease/{lease['metadata']['name']}"
+    holder, renewed = str(spec.get("holderIdentity") or ""), str(spec.get("renewTime") or "")
+    if holder != me:
+        return f"{name} was taken by {holder}" if holder else f"{name} was given back by somebody else"
+    until = parse_time(renewed) + timedelta(seconds=int(spec.get("leaseDurationSeconds") or 0)) if renewed else now
+    return f"{name} ran out at {until.strftime('%Y-%m-%dT%H:%M:%SZ')}" if until <= now else ""
+
+
 def holders(evidence: EvidenceSet) -> list[str]:
     """Return everybody who is named in a Lease of ours."""
     named = (

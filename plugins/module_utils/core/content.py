@@ -15,6 +15,7 @@ from .commands import COMMANDS, approve, command_apart, needed
 from .findings import parse_time
 from .kinds import Role
 from .plain import harmless
+from .resume import told, told_of_failure
 from .step_changes import change_lines
 
 HEADLINES = {
@@ -130,14 +131,15 @@ def blocks(report: Mapping[str, Any]) -> list[Block]:
     cause = tuple(
         Line(text, faint=index % 2 == 1 if named else index > 0) for index, text in enumerate(cause_lines(report))
     )
-    outcome = [Line(text) for text in (report["outcome"], *action_lines(report)) if text] if report["outcome"] else []
+    outcome = [report["outcome"], *action_lines(report)] if report["outcome"] else []
+    outcome += left_lines(report)
     return [
         Block("Cause" if len(verdict["causes"]) < 2 else "Causes", cause),
         Block("Impact", tuple(Line(text) for text in impact_lines(verdict["impact"]))),
         Block("Since", tuple(begun)),
         Block("Do now", tuple(Line(text) for text in do_now(report))),
         Block("Do not", tuple(Line(text) for text in verdict["do_not"])),
-        Block("Outcome", tuple(outcome)),
+        Block("Outcome", tuple(Line(text) for text in outcome)),
     ]
 
 
@@ -225,6 +227,13 @@ def action_lines(report: Mapping[str, Any]) -> list[str]:
         helped = "what it had taken away is there again" if report["undone"] else "that did not help"
         lines.append(f"taken back: {helped}")
     return lines
+
+
+def left_lines(report: Mapping[str, Any]) -> list[str]:
+    """Say what a run that ended too early has left, and what became of a write that failed."""
+    failure = report.get("interrupted")
+    lines = [told_of_failure(failure)] if failure else []
+    return [*lines, *(told(item) for item in report.get("resumed") or [])]
 
 
 def attempt_entry(row: Mapping[str, str]) -> Entry:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +14,25 @@ from .attempts import ABANDONED, Attempt
 from .evidence import CLOUD, EvidenceSet
 from .kubernetes_patch import RESOURCES, still_ours
 from .outcome import FIXED, IMPROVED, UNCHANGED, UNKNOWN
+from .redaction import by_pattern
 from .steps_database import rules_by_group
+
+LEFT: Mapping[str, str] = {
+    ABANDONED: "nothing of it was written",
+    FIXED: "it was written, and the server is repaired",
+    IMPROVED: "it was written and its cause is gone, another one is left",
+    UNCHANGED: "it was written, and its cause is still there",
+    UNKNOWN: "what became of it could not be judged",
+}
+"""What an outcome says about an attempt that its own run could not judge."""
+
+STATUS_MESSAGE = re.compile(r'"message":("(?:[^"\\]|\\.)*")')
+"""Message of the Status object with which the API server refuses (Kubernetes API conventions, error responses)."""
+
+TEST_FAILED = 422
+"""How the API server answers a JSON patch whose ``test`` fails (Unprocessable Entity)."""
+
+LONGEST_REASON = 400
 
 
 def in_place(attempt: Attempt, evidence: EvidenceSet) -> bool | None:
@@ -66,6 +86,60 @@ def judge(attempt: Attempt, evidence: EvidenceSet, verdict: Mapping[str, Any]) -
     if any((cause["id"], cause["object"]) == (attempt.cause, attempt.cause_object) for cause in verdict["causes"]):
         return UNCHANGED
     return FIXED if verdict["status"] in ("healthy", "recovered") else IMPROVED
+
+
+def document(attempt: Attempt, outcome: str, unrecorded: str = "") -> dict[str, str]:
+    """Describe for the report an attempt that was judged later than it should have been.
+
+    Args:
+        attempt: the attempt.
+        outcome: as which it was judged.
+        unrecorded: why that could not be recorded; empty when it was.
+    """
+    known = {name: str(getattr(attempt, name)) for name in ("step", "object", "at", "by")}
+    return {**known, "outcome": outcome, "unrecorded": unrecorded}
+
+
+def not_kept(found: Mapping[str, str]) -> str:
+    why = found.get("unrecorded")
+    return f"; this could not be recorded ({why}), so the next run judges it again" if why else ""
+
+
+def told(found: Mapping[str, str]) -> str:
+    """Say what a run that ended too early has left behind."""
+    begun = f"{found['step']} on {found['object']} was begun at {found['at']} by a run that ended before it judged it"
+    return f"{begun}: {LEFT.get(found['outcome'], found['outcome'])}{not_kept(found)}"
+
+
+def failed_write(failed: Mapping[str, Any]) -> str:
+    """Say in one line why a write failed.
+
+    Args:
+        failed: result of the task that failed, as its module gave it.
+    """
+    each = [item for item in failed.get("results") or [] if isinstance(item, Mapping) and item.get("failed")]
+    result = each[0] if each else failed
+    text = str(result.get("msg") or "no reason is given")
+    message = STATUS_MESSAGE.search(text)
+    if message:
+        text = f"the API server answered {result.get('status')}: {json.loads(message[1])}"
+    if result.get("status") == TEST_FAILED:
+        text += "; the object is not the one any more that was looked at"
+    return by_pattern(" ".join(text.split()))[:LONGEST_REASON]
+
+
+def told_of_failure(failure: Mapping[str, str]) -> str:
+    """Say what became of a step whose write failed.
+
+    Args:
+        failure: ``step``, ``why``, the ``outcome`` as which it was judged (empty when it could not be judged), and why
+            that could not be recorded.
+    """
+    step, why, outcome = failure["step"], failure["why"], failure["outcome"]
+    if outcome == ABANDONED:
+        return f"{step} was not carried out: {why}{not_kept(failure)}"
+    left = LEFT.get(outcome, "what became of it is not known, the next run judges it")
+    return f"{step} failed on its way: {why}; {left}{not_kept(failure)}"
 
 
 def changed_by_others(attempt: Attempt, evidence: EvidenceSet) -> list[str]:

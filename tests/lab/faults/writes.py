@@ -17,6 +17,7 @@ REVIEWS = frozenset({"authorization.k8s.io", "authentication.k8s.io"})
 PROBE_PODS = frozenset({("create", "pods"), ("delete", "pods")})
 EXEC = frozenset({"exec", "portforward"})
 BOOKKEEPING, BOOKKEEPING_PREFIX = frozenset({"leases", "configmaps"}), "mlflow-runbook-"
+REFUSED = 400
 WORKLOAD = frozenset({("patch", "deployments"), ("patch", "statefulsets")})
 STEP_WRITES: dict[str, frozenset[tuple[str, str]]] = {
     "allow_hosts": WORKLOAD,
@@ -56,17 +57,25 @@ def within(moment: str, begin: datetime, end: datetime) -> bool:
 
 
 def kubernetes_writes(
-    audit_log: Path, user: str, begin: datetime, end: datetime, *, elsewhere: frozenset[str] = frozenset()
+    audit_log: Path,
+    user: str,
+    begin: datetime,
+    end: datetime,
+    *,
+    elsewhere: frozenset[str] = frozenset(),
+    accepted: bool = False,
 ) -> list[dict[str, Any]]:
     """Write requests of ``user`` in the period, but for those in the namespaces ``elsewhere``.
 
-    Each: ``verb``, ``resource`` (with its subresource), ``namespace``, ``name``, ``own``: whether the object is one
-    that this user created, at any time.
+    With ``accepted``, those that the API server refused do not count. Each: ``verb``, ``resource`` (with its
+    subresource), ``namespace``, ``name``, ``own``: whether the object is one that this user created, at any time.
     """
     found, created = [], set()
     for entry in entries(audit_log, user):
         reference = entry.get("objectRef", {})
         if entry.get("stage") != "ResponseComplete" or entry["user"].get("username") != user:
+            continue
+        if accepted and int(entry.get("responseStatus", {}).get("code", 0)) >= REFUSED:
             continue
         is_exec = reference.get("subresource") in EXEC
         if (entry["verb"] in READING_VERBS and not is_exec) or reference.get("apiGroup") in REVIEWS:

@@ -64,9 +64,17 @@ class Stopped:
 
 @contextmanager
 def stopping(
-    tasks: list[str], playbook: str, server: servers.Server, reports: Path, variables: dict[str, Any]
+    tasks: list[str],
+    playbook: str,
+    server: servers.Server,
+    reports: Path,
+    variables: dict[str, Any],
+    kubeconfig: Path | None = None,
 ) -> Iterator[Stopped]:
-    """Start a playbook that stops at each of these tasks (a part of the name) once, and never outlives the block."""
+    """Start a playbook that stops at each of these tasks (a part of the name) once, and never outlives the block.
+
+    ``kubeconfig`` stands instead of the operator's own.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "tasks.json").write_text(json.dumps(tasks), encoding="utf-8")
@@ -75,6 +83,7 @@ def stopping(
             "ANSIBLE_CALLBACK_PLUGINS": os.fspath(CALLBACKS),
             "ANSIBLE_CALLBACKS_ENABLED": "rendezvous",
             "LAB_RENDEZVOUS": name,
+            **({"KUBECONFIG": os.fspath(kubeconfig)} if kubeconfig else {}),
         }
         with (folder / "output").open("wb") as output:
             process = subprocess.Popen(

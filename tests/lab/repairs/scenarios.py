@@ -11,10 +11,21 @@ from typing import Any
 
 from tests.lab import clients, kube
 from tests.lab.faults import playbooks
-from tests.lab.repairs.stage import STEP, WITHIN, WRONG, Stage, require
-
-GUARD, BEFORE_WRITE = "step | Ask the guards", "carry_out | Patch the object"
-AFTER_WRITE, WRITE_UNDO = "step | Record that it was written", "take_back | Write the undo"
+from tests.lab.repairs import interrupted
+from tests.lab.repairs.stage import (
+    AFTER_WRITE,
+    BEFORE_WRITE,
+    GUARD,
+    STEP,
+    WITHIN,
+    WRITE_UNDO,
+    WRONG,
+    Stage,
+    clear,
+    foreign_lease,
+    refused,
+    require,
+)
 
 
 def killed_before_write(stage: Stage) -> None:
@@ -150,24 +161,6 @@ def image_missing(stage: Stage) -> bool:
     return any(text in str(pods) for text in ("ErrImagePull", "ImagePullBackOff"))
 
 
-def clear(stage: Stage) -> None:
-    """Forget the repairs, and wait for the client."""
-    with stage.broken():
-        pass
-
-
-def refused(stage: Stage, guards: set[str], digest: str, *options: str, step: str = STEP) -> playbooks.Run:
-    """Require that ``remediate`` is refused for exactly these reasons, and that nothing at all was written."""
-    begin = datetime.now(UTC)
-    report, done = stage.remediate(digest, step, *options)
-    wanted = [item for item in report["plan"]["steps"] if item["step"] == STEP]
-    told = {reason["guard"] for item in wanted for reason in item["refused"]}
-    require(told == guards, f"it was refused for {told or 'nothing'}, not for {guards}: {done.output[-800:]}")
-    require(done.code != 0, "remediate did not fail")
-    require(not stage.written(begin, bookkeeping=False), f"written: {stage.written(begin, bookkeeping=False)}")
-    return done
-
-
 def digests(stage: Stage) -> None:
     """No digest, an edited one and that of an older plan are refused; in check mode the right one shows the change."""
     with stage.broken():
@@ -202,28 +195,8 @@ def owners(stage: Stage) -> None:
             require(guard != "paused" or "a migration runs" in done.output, "the reason of the pause is not told")
             gone = {part: dict.fromkeys(values) for part, values in metadata.items()}
             stage.patch_service({"metadata": gone})
-        kube.apply([lease(stage)])
+        kube.apply([foreign_lease(stage)])
         refused(stage, {"one_run"}, stage.plan())
-
-
-def lease(stage: Stage) -> dict[str, Any]:
-    """The Lease of a run on another machine that has just begun."""
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return {
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {
-            "name": f"mlflow-runbook-{stage.server.deployment}",
-            "namespace": stage.server.namespace,
-            "labels": {"app.kubernetes.io/managed-by": "mlflow-runbook"},
-        },
-        "spec": {
-            "holderIdentity": "another-machine:1:1:localhost",
-            "leaseDurationSeconds": 900,
-            "acquireTime": now,
-            "renewTime": now,
-        },
-    }
 
 
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
@@ -239,6 +212,13 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
         digests,
         owners,
         made_worse,
+        interrupted.api_gone_before_write,
+        interrupted.api_gone_after_write,
+        interrupted.right_lost_before_guard,
+        interrupted.right_lost_before_write,
+        interrupted.all_rights_lost_before_write,
+        interrupted.lease_deleted_before_write,
+        interrupted.lease_taken_before_write,
     )
 }
 """Every scenario by its name."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,10 @@ from tests.lab.repairs import runs
 from tests.lab.settings import LabError
 
 STEP = "repair_service"
+JUDGED = "judged"
+GUARD, HELD = "step | Ask the guards", "carry_out | Make sure that the Lease still is ours"
+BEFORE_WRITE, AFTER_WRITE = "carry_out | Patch the object", "step | Record that it was written"
+WRITE_UNDO = "take_back | Write the undo"
 WRONG = "nobody"
 WITHIN = 180.0
 
@@ -36,6 +41,17 @@ class Stage:
 
     server: servers.Server
     reports: Path
+
+    @property
+    def record(self) -> str:
+        """Name of the Lease and of the ConfigMap beside the server."""
+        return f"mlflow-runbook-{self.server.deployment}"
+
+    def latest(self, suffix: str) -> str:
+        """The newest report as text or as a page."""
+        found = max(self.reports.glob(f"*/latest.{suffix}"), key=lambda path: path.stat().st_mtime_ns)
+        text = found.read_text(encoding="utf-8")
+        return html.unescape(text) if suffix == "html" else text
 
     def service(self) -> dict[str, Any]:
         """The server's Service as it is now."""
@@ -85,13 +101,13 @@ class Stage:
         done = playbooks.run("remediate", self.server, self.reports, variables(digest, step), options=options)
         return playbooks.newest(self.reports), done
 
-    def remediating(self, tasks: list[str], digest: str, step: str = STEP) -> Any:
-        """Start ``remediate`` so that it stops at these tasks."""
-        return runs.stopping(tasks, "remediate", self.server, self.reports, variables(digest, step))
+    def remediating(self, tasks: list[str], digest: str, step: str = STEP, **more: Any) -> Any:
+        """Start ``remediate`` so that it stops at these tasks; ``more`` are options of ``runs.stopping``."""
+        return runs.stopping(tasks, "remediate", self.server, self.reports, variables(digest, step), **more)
 
-    def other(self, playbook: str) -> playbooks.Run:
-        """Run ``verify`` or ``undo``."""
-        return playbooks.run(playbook, self.server, self.reports)
+    def other(self, playbook: str, **more: Any) -> playbooks.Run:
+        """Run ``verify``, ``undo`` or ``restart`` with these variables."""
+        return playbooks.run(playbook, self.server, self.reports, more)
 
     def repaired(self) -> None:
         """Repair the Service with an approved plan."""
@@ -100,21 +116,23 @@ class Stage:
 
     def attempts(self) -> list[tuple[str, str, str]]:
         """Step, state and outcome of each attempt that is recorded in the cluster."""
-        name = f"mlflow-runbook-{self.server.deployment}"
-        found = kube.get("v1", "ConfigMap", name, self.server.namespace)
+        found = kube.get("v1", "ConfigMap", self.record, self.server.namespace)
         rows = json.loads(found["data"]["history.json"]) if found else []
         return [(row["step"], row["state"], row["outcome"]) for row in rows]
 
-    def written(self, since: datetime, *, bookkeeping: bool = True) -> list[str]:
+    def written(self, since: datetime, *, bookkeeping: bool = True, accepted: bool = False) -> list[str]:
         """What the operator wrote since then besides probe pods, in words.
 
         Args:
             since: a moment.
             bookkeeping: whether Leases and histories are left out as well.
+            accepted: whether what the API server refused is left out.
         """
         end, who = datetime.now(UTC), operator.FULL
         elsewhere = frozenset(other.namespace for other in servers.every() if other.name != self.server.name)
-        in_cluster = writes.kubernetes_writes(settings.audit_log(), who.user, since, end, elsewhere=elsewhere)
+        in_cluster = writes.kubernetes_writes(
+            settings.audit_log(), who.user, since, end, elsewhere=elsewhere, accepted=accepted
+        )
         in_aws = writes.aws_writes(gateway.log_path(), identity.operator_arn(str(who.iam_user)), since, end)
         here = [one for one in in_cluster if one["namespace"] == self.server.namespace]
         return writes.forbidden(here, in_aws, ["wait"] if bookkeeping else [])
@@ -123,3 +141,41 @@ class Stage:
 def variables(digest: str, step: str) -> dict[str, Any]:
     """Allow one step by name, and approve a plan."""
     return {"mlflow_allowed_steps": step, **({"mlflow_approved_plan": digest} if digest else {})}
+
+
+def clear(stage: Stage) -> None:
+    """Forget the repairs, and wait for the client."""
+    with stage.broken():
+        pass
+
+
+def refused(stage: Stage, guards: set[str], digest: str, *options: str, step: str = STEP) -> playbooks.Run:
+    """Require that ``remediate`` is refused for exactly these reasons, and that nothing at all was written."""
+    begin = datetime.now(UTC)
+    report, done = stage.remediate(digest, step, *options)
+    wanted = [item for item in report["plan"]["steps"] if item["step"] == STEP]
+    told = {reason["guard"] for item in wanted for reason in item["refused"]}
+    require(told == guards, f"it was refused for {told or 'nothing'}, not for {guards}: {done.output[-800:]}")
+    require(done.code != 0, "remediate did not fail")
+    require(not stage.written(begin, bookkeeping=False), f"written: {stage.written(begin, bookkeeping=False)}")
+    return done
+
+
+def foreign_lease(stage: Stage) -> dict[str, Any]:
+    """The Lease of a run on another machine that has just begun."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": stage.record,
+            "namespace": stage.server.namespace,
+            "labels": {"app.kubernetes.io/managed-by": "mlflow-runbook"},
+        },
+        "spec": {
+            "holderIdentity": "another-machine:1:1:localhost",
+            "leaseDurationSeconds": 900,
+            "acquireTime": now,
+            "renewTime": now,
+        },
+    }

@@ -80,8 +80,8 @@ def test_two_runs_on_one_server_over_a_fake_api() -> None:
     assert "me works on it until" in keeper(api, "other", ended=("me",)).take(60, "")
     later = Bookkeeper(api, "ml", "mlflow", "other", frozenset({"me"}), lambda: NOW + attempts.GRACE)  # type: ignore[arg-type]
     assert later.take(60, "") == ""
-    assert not keeper(api).holds()
-    assert keeper(api, "other").holds()
+    assert keeper(api).lost()
+    assert keeper(api, "other").lost() == ""
 
 
 def test_a_lease_that_has_run_out_over_a_fake_api() -> None:
@@ -95,14 +95,26 @@ def test_a_race_for_the_lease_has_one_winner_over_a_fake_api() -> None:
     api = FakeApi()
     api.between = lambda: keeper(api, "other").take(60, "")
     assert "409 Conflict" in keeper(api).take(60, "")
-    assert keeper(api, "other").holds()
+    assert keeper(api, "other").lost() == ""
+
+
+def test_a_lease_that_was_lost_is_noticed_over_a_fake_api() -> None:
+    api = FakeApi()
+    assert keeper(api).lost() == "lease/mlflow-runbook-mlflow is gone"
+    keeper(api).take(60, "")
+    late = Bookkeeper(api, "ml", "mlflow", "me", frozenset(), lambda: NOW + timedelta(seconds=60))  # type: ignore[arg-type]
+    assert "ran out at 2026-01-01T12:01:00Z" in late.lost()
+    Bookkeeper(api, "ml", "mlflow", "other", frozenset({"me"}), lambda: NOW + attempts.GRACE).take(60, "")  # type: ignore[arg-type]
+    assert keeper(api).lost() == "lease/mlflow-runbook-mlflow was taken by other"
+    api.get = lambda *dummy: Observation(State.UNREACHABLE, detail="timed out")  # type: ignore[method-assign]
+    assert keeper(api).lost() == "whether lease/mlflow-runbook-mlflow still is ours cannot be seen: timed out"
 
 
 def test_two_servers_with_one_dependency_over_a_fake_api() -> None:
     api = FakeApi()
     assert keeper(api, "first", "a").take(60, "db-1") == ""
     assert keeper(api, "second", "b").take(60, "db-1").startswith("db-1: first works on it")
-    assert not keeper(api, "second", "b").holds()
+    assert keeper(api, "second", "b").lost()
     assert keeper(api, "second", "b").take(60, "db-2") == ""
 
 
@@ -110,9 +122,9 @@ def test_only_the_holder_gives_a_lease_back_over_a_fake_api() -> None:
     api = FakeApi()
     keeper(api).take(60, "db-1")
     keeper(api, "other").release()
-    assert keeper(api).holds()
+    assert keeper(api).lost() == ""
     keeper(api).release()
-    assert not keeper(api).holds()
+    assert keeper(api).lost()
     assert keeper(api, "other").take(60, "db-1") == ""
 
 

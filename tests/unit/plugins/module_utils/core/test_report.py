@@ -160,6 +160,15 @@ def test_the_outcome_of_a_repair() -> None:
     assert "OUTCOME   fixed\n          restart: a -> b\n" in text(document)
 
 
+def test_a_write_that_failed_and_what_an_earlier_run_has_left() -> None:
+    document = report(CLOSED)
+    failure = {"step": "scale_out", "why": "the API server answered 403: no", "outcome": "abandoned", "unrecorded": ""}
+    left = {"step": "restart", "object": "deployment/mlflow", "at": AT, "by": "x", "outcome": "fixed", "unrecorded": ""}
+    written = text(document | {"interrupted": failure, "resumed": [left]})
+    assert "OUTCOME   scale_out was not carried out: the API server answered 403: no\n" in written
+    assert "restart on deployment/mlflow was begun at 2026-01-01T12:00:00Z by a run that ended" in written
+
+
 def test_long_lines_are_wrapped_but_commands_are_not() -> None:
     long = dataclasses.replace(CLOSED, summary="word " * 60)
     lines = text(report(long, steps=(STEP,))).splitlines()

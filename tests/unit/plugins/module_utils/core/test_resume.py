@@ -17,7 +17,16 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence
     State,
 )
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.kubernetes_patch import edit, patch_change
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.resume import changed_by_others, in_place, judge
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.resume import (
+    LONGEST_REASON,
+    changed_by_others,
+    document,
+    failed_write,
+    in_place,
+    judge,
+    told,
+    told_of_failure,
+)
 
 AT = "2026-01-01T12:00:00Z"
 RULE = {"IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432, "GroupId": "sg-nodes"}
@@ -107,3 +116,47 @@ def test_nothing_is_taken_back_from_somebody_else() -> None:
     authorized = attempt(AUTHORIZE, {**AUTHORIZE, "operation": "RevokeSecurityGroupIngress"})
     assert changed_by_others(authorized, cloud("security_groups", group(RULE))) == []
     assert changed_by_others(authorized, cloud("security_groups", group())) == ["the change is not there any more"]
+
+
+FORBIDDEN = (
+    'Failed to patch existing object: b\'{"kind":"Status","status":"Failure","message":"services \\"mlflow\\" is '
+    'forbidden: User \\"operator\\" cannot patch resource","reason":"Forbidden","code":403}\\n\''
+)
+
+
+@pytest.mark.parametrize(
+    ("failed", "words"),
+    [
+        ({"msg": FORBIDDEN, "status": 403}, 'the API server answered 403: services "mlflow" is forbidden: User'),
+        ({"msg": 'x "message":"test failed"', "status": 422}, "not the one any more that was looked at"),
+        ({"msg": "One or more items failed", "results": [{}, {"failed": True, "msg": "gone"}]}, "gone"),
+        ({"msg": "first\n  second"}, "first second"),
+        ({"msg": "password=hunter2hunter2"}, "password=***"),
+        ({}, "no reason is given"),
+    ],
+)
+def test_a_failed_write_is_told_in_one_line(failed: dict[str, Any], words: str) -> None:
+    why = failed_write(failed)
+    assert words in why
+    assert "hunter2" not in why
+    assert len(failed_write({"msg": "x" * 999})) == LONGEST_REASON
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        ("abandoned", "scale_out was not carried out: forbidden"),
+        ("fixed", "scale_out failed on its way: forbidden; it was written, and the server is repaired"),
+        ("", "what became of it is not known, the next run judges it"),
+    ],
+)
+def test_what_became_of_a_failed_write_is_told(outcome: str, words: str) -> None:
+    assert words in told_of_failure({"step": "scale_out", "why": "forbidden", "outcome": outcome})
+
+
+def test_what_a_run_has_left_is_told() -> None:
+    found = document(attempt(CHANGE), "abandoned")
+    assert found["by"] == "me"
+    again = document(attempt(CHANGE), "abandoned", "needs update leases")
+    assert told(again).endswith("this could not be recorded (needs update leases), so the next run judges it again")
+    assert told(found).endswith("by a run that ended before it judged it: nothing of it was written")
