@@ -17,6 +17,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.outcome 
     FIXED,
     IMPROVED,
     WORSE,
+    believed,
     judge_outcome,
     names,
 )
@@ -130,9 +131,12 @@ def verify(
         outcome, now = judge_outcome(before["verdict"], diagnosis.report["verdict"], repaired), time.monotonic()
         rolling = is_rolling(diagnosis)
         seen, since = (seen, since) if outcome == seen and not rolling else (outcome, now)
-        if now - since >= stable_after(outcome, settings.settle_seconds, undone=undone) or now >= end:
-            outcome_told = WORSE if undone else outcome
+        stable = now - since >= stable_after(outcome, settings.settle_seconds, undone=undone)
+        if stable or now >= end:
+            outcome_told = WORSE if undone else believed(outcome, stable=stable)
             diagnosis.report |= {"actions": actions, "before": kept(before), "outcome": outcome_told}
+            for row in diagnosis.report["attempts"]:
+                row["outcome"] = row["outcome"] or outcome_told
             if undone:
                 diagnosis.report["undone"] = outcome != WORSE
             return diagnosis

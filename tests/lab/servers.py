@@ -230,13 +230,14 @@ def add(name: str, layout: str = "mlflow", timeout: float = 120.0, **overrides: 
 
 
 def remove(name: str) -> None:
-    """Take the server, its client, database, bucket and role away."""
+    """Take the server, its client, bucket and role away, and its database unless another server has it, too."""
     from tests.lab import clients  # clients know their server
 
     server = get(name)
     clients.remove(name)
     kube.delete("v1", "Namespace", server.namespace)
-    database.remove_instance(server.db_instance_identifier)
+    if server.db_instance_identifier not in [other.db_instance_identifier for other in every() if other.name != name]:
+        database.remove_instance(server.db_instance_identifier)
     identity.remove_server_role(server.role)
     identity.remove_bucket(server.bucket)
     _record(name).unlink(missing_ok=True)

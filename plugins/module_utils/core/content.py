@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from .attempts import ABANDONED
 from .catalogue import BY_ID
 from .commands import COMMANDS, approve, command_apart, needed
 from .findings import parse_time
@@ -237,7 +238,8 @@ def left_lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def attempt_entry(row: Mapping[str, str]) -> Entry:
-    return Entry(f"{short_time(row['at'])} {row['step']}", f"{row['object']}, {row['outcome'] or row['state']}", row)
+    became = "never written" if row["outcome"] == ABANDONED else row["outcome"] or row["state"]
+    return Entry(f"{short_time(row['at'])} {row['step']}", f"{row['object']}, {became}", row)
 
 
 def before_and_after(report: Mapping[str, Any]) -> list[Entry]:

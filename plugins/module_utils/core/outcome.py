@@ -18,10 +18,22 @@ def names(verdict: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 
 def lost(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Tell whether anything that worked before does not work now."""
+    """Tell whether anything that worked before does not work now, or a server that was well is not any more."""
+    if before["status"] in WELL and after["causes"] and after["status"] not in WELL:
+        return True
     was, now = before["impact"], after["impact"]
     capability_lost = any(was[name] is True and now[name] is False for name in CAPABILITIES)
     return capability_lost or bool(set(now["sources"]) - set(was["sources"]))
+
+
+def believed(outcome: str, *, stable: bool) -> str:
+    """Return what may be told when the time to look is over: a success that has not lasted is none.
+
+    Args:
+        outcome: what the last look says.
+        stable: whether it has stayed so for the settle window, with no rollout on its way.
+    """
+    return UNKNOWN if outcome in (FIXED, IMPROVED) and not stable else outcome
 
 
 def judge_outcome(before: Mapping[str, Any], after: Mapping[str, Any], repaired: set[tuple[str, str]]) -> str:

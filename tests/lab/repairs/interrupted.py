@@ -22,6 +22,7 @@ from tests.lab.repairs.stage import (
     STEP,
     WITHIN,
     Stage,
+    flat,
     foreign_lease,
     require,
 )
@@ -181,11 +182,6 @@ def told_as_not_carried_out(stage: Stage) -> str:
         require(f"{STEP} was not carried out" in flat(text), f"the {suffix} does not say that it was not carried out")
         require("never judged" not in text or "could not be recorded" in flat(text), f"the {suffix} says: never judged")
     return why
-
-
-def flat(text: str) -> str:
-    """A text in one line, as nobody knows where it was wrapped."""
-    return " ".join(text.split())
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.lab import clients, kube
 from tests.lab.faults import playbooks
-from tests.lab.repairs import interrupted
+from tests.lab.repairs import again, interrupted, new_pods
 from tests.lab.repairs.stage import (
     AFTER_WRITE,
     BEFORE_WRITE,
@@ -219,6 +219,14 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
         interrupted.all_rights_lost_before_write,
         interrupted.lease_deleted_before_write,
         interrupted.lease_taken_before_write,
+        new_pods.rotated_password,
+        new_pods.rotated_to_a_wrong_password,
+        new_pods.newer_schema,
+        new_pods.stopped_database,
+        new_pods.moved_tag,
+        new_pods.rollout_never_ready,
+        again.comes_back,
+        again.shared_database,
     )
 }
 """Every scenario by its name."""

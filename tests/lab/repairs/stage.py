@@ -35,6 +35,11 @@ def require(holds: bool, text: str) -> None:
         raise LabError(text)
 
 
+def flat(text: str) -> str:
+    """A text in one line, as nobody knows where it was wrapped."""
+    return " ".join(text.split())
+
+
 @dataclass
 class Stage:
     """A server, and the folder of the reports about it."""
@@ -119,6 +124,13 @@ class Stage:
         found = kube.get("v1", "ConfigMap", self.record, self.server.namespace)
         rows = json.loads(found["data"]["history.json"]) if found else []
         return [(row["step"], row["state"], row["outcome"]) for row in rows]
+
+    def calls(self, since: datetime) -> list[tuple[str, str]]:
+        """Verb and resource of each write that the API server accepted in the server's namespace, in order."""
+        found = writes.kubernetes_writes(
+            settings.audit_log(), operator.FULL.user, since, datetime.now(UTC), accepted=True
+        )
+        return [(one["verb"], one["resource"]) for one in found if one["namespace"] == self.server.namespace]
 
     def written(self, since: datetime, *, bookkeeping: bool = True, accepted: bool = False) -> list[str]:
         """What the operator wrote since then besides probe pods, in words.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.outcome import judge_outcome
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.outcome import believed, judge_outcome
 
 CLOSED = ("database.security_group_closed", "sg-1")
 ROLE = ("artifact_store.role_policy_denies", "role")
@@ -48,9 +48,26 @@ AT_RISK = verdict("at_risk", CLOSED)
         (AT_RISK, verdict("degraded", sources=("argo",)), "worse"),
         (AT_RISK, verdict("unknown", works=None, registry=False), "worse"),
         (AT_RISK, verdict("healthy", works=None), "fixed"),
+        (verdict("healthy"), verdict("healthy"), "fixed"),
+        (verdict("healthy"), AT_RISK, "worse"),
+        (verdict("healthy"), verdict("unknown", works=None), "unknown"),
         (DOWN, verdict("degraded", ROLE, sources=("argo", "batch")), "worse"),
         (DOWN, verdict("degraded", ROLE, sources=("argo",)), "improved"),
     ],
 )
 def test_outcomes(before: dict[str, Any], after: dict[str, Any], expected: str) -> None:
     assert judge_outcome(before, after, {CLOSED}) == expected
+
+
+@pytest.mark.parametrize(
+    ("outcome", "stable", "told"),
+    [
+        ("fixed", True, "fixed"),
+        ("fixed", False, "unknown"),
+        ("improved", False, "unknown"),
+        ("unchanged", False, "unchanged"),
+        ("worse", False, "worse"),
+    ],
+)
+def test_a_success_that_has_not_lasted_is_none(outcome: str, stable: bool, told: str) -> None:
+    assert believed(outcome, stable=stable) == told
