@@ -18,6 +18,8 @@ FAULTS = settings.REPOSITORY / "tests" / "faults"
 PATCH = ("patch", "deployments")
 QUOTA = "no-more-pods"
 PATIENCE = 40
+REPOSITORY = settings.SERVER_IMAGE.rpartition(":")[0]
+OTHER_IMAGE = f"{REPOSITORY}:2.22.5"
 
 
 @contextmanager
@@ -67,13 +69,13 @@ def stopped_database(stage: Stage) -> None:
 
 def moved_tag(stage: Stage) -> None:
     """The tag of the image leads to another image now: a restart would be an upgrade, so there is none."""
-    image = f"{settings.SERVER_IMAGE.rpartition(':')[0]}:moving"
+    image = f"{REPOSITORY}:moving"
     before = stage.server.image
     tag(settings.SERVER_IMAGE, image)
     try:
         use(stage, image)
         playbooks.diagnose(stage.server, stage.reports)
-        tag(settings.OTHER_SERVER_IMAGE, image)
+        tag(OTHER_IMAGE, image)
         not_restarted(stage, {"new_pod"}, "its tag was moved")
     finally:
         use(stage, before)
