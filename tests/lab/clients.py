@@ -16,7 +16,7 @@ import jinja2
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from tests.lab import kube, operator, servers, settings
+from tests.lab import kube, operator, servers
 from tests.lab.settings import LabError
 
 NAMESPACE = "argo"
@@ -67,7 +67,7 @@ def manifests(server: servers.Server, options: ClientOptions) -> list[dict[str, 
     client = {
         "name": deployment(server.name),
         "namespace": NAMESPACE,
-        "image": settings.SERVER_IMAGE,
+        "image": server.image,
         "replicas": options.replicas,
         "environment": TIME_OUTS | environment | options.environment,
         "script": (FOLDER / "log_runs.py").read_text(encoding="utf-8"),

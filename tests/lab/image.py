@@ -33,6 +33,8 @@ BASE_PACKAGES = (
     "tzdata",
 )
 REQUIREMENTS = settings.REPOSITORY / "tests" / "lab" / "image" / "requirements.txt"
+OLDER_REQUIREMENTS = REQUIREMENTS.with_name("older.txt")
+OLDER_LIBRARIES = "opt/mlflow-2"
 LIBRARIES = "usr/local/lib/python3.11/dist-packages"
 SYSTEM_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 USER = ("mlflow:x:1000:1000:MLflow:/home/mlflow:/usr/sbin/nologin", "mlflow:x:1000:")
@@ -55,7 +57,16 @@ def _base_key() -> str:
 def _store_key() -> str:
     binaries = [binary.key() for binary in build.GO_BINARIES if binary.name in SYSTEM_IMAGES]
     authority = certificates.ca_certificate().read_bytes()
-    return build.digest([RECIPE, _base_key(), REQUIREMENTS.read_bytes(), authority, settings.SERVER_IMAGE, *binaries])
+    images = (settings.SERVER_IMAGE, settings.OLDER_SERVER_IMAGE)
+    return build.digest([RECIPE, _rootfs_key(), _older_key(), authority, *images, *binaries])
+
+
+def _rootfs_key() -> str:
+    return build.digest([_base_key(), REQUIREMENTS.read_bytes()])
+
+
+def _older_key() -> str:
+    return build.digest([_rootfs_key(), OLDER_REQUIREMENTS.read_bytes(), OLDER_LIBRARIES])
 
 
 SYSTEM_IMAGES = {
@@ -75,16 +86,20 @@ def ready() -> bool:
     return store().exists()
 
 
-def prepare_rootfs() -> Path:
-    """The MLflow root file system without the lab's certificate (network bound, needs no Go); returns its folder."""
-    key = build.digest([_base_key(), REQUIREMENTS.read_bytes()])
-    return build.cached("mlflow-rootfs", key, _make_rootfs)
+def prepare_layers() -> tuple[Path, Path]:
+    """The MLflow root file system without the lab's certificate, and the older MLflow that is laid over it.
+
+    Network bound, needs no Go. Returns the folder of each.
+    """
+    rootfs = build.cached("mlflow-rootfs", _rootfs_key(), _make_rootfs) / "rootfs"
+    older = build.cached("mlflow-older", _older_key(), lambda folder: _make_older(folder, rootfs))
+    return rootfs, older
 
 
 def build_store() -> None:
-    """Build the images and import them into a new store. Needs ``prepare_rootfs`` and the Go programs."""
-    rootfs = prepare_rootfs()
-    build.cached("containerd", _store_key(), lambda folder: _make_store(folder, rootfs))
+    """Build the images and import them into a new store. Needs ``prepare_layers`` and the Go programs."""
+    rootfs, older = prepare_layers()
+    build.cached("containerd", _store_key(), lambda folder: _make_store(folder, rootfs, older))
 
 
 def _make_rootfs(folder: Path) -> None:
@@ -95,33 +110,64 @@ def _make_rootfs(folder: Path) -> None:
     with step(f"install MLflow {settings.MLFLOW_VERSION} into it", "40 s"):
         _install_mlflow(rootfs)
     with step("byte-compile it", "1-2 min"):
-        # The process pool of compileall needs /dev/shm; the mount goes with its mount namespace.
-        script = 'mount -t tmpfs tmpfs "$0/dev/shm" && exec chroot "$0" /usr/bin/python3 -m compileall -q -j 2 "/$1"'
-        argv = ["unshare", "--mount", "sh", "-c", script, rootfs.as_posix(), LIBRARIES]
-        processes.run(argv, timeout=900, check=False, env={"PYTHONDONTWRITEBYTECODE": ""})
+        _compile(rootfs, rootfs / LIBRARIES, LIBRARIES)
 
 
-def _install_mlflow(rootfs: Path) -> None:
-    libraries = rootfs / LIBRARIES
+def _make_older(folder: Path, rootfs: Path) -> None:
+    """Only what MLflow 2 needs in another version, in a folder that goes first on Python's path."""
+    libraries = folder / OLDER_LIBRARIES
+    with step(f"install MLflow {settings.OLDER_MLFLOW_VERSION}", "30 s"):
+        shared = set(REQUIREMENTS.read_text(encoding="utf-8").splitlines())
+        own = [line for line in OLDER_REQUIREMENTS.read_text(encoding="utf-8").splitlines() if line not in shared]
+        listed = folder / "requirements.txt"
+        listed.write_text("\n".join(own) + "\n", encoding="utf-8")
+        _install(listed, libraries)
+        listed.unlink()
+        _place_programs(libraries / "bin", libraries / "bin")
+    with step("byte-compile it", "30-60 s"):
+        _compile(rootfs, libraries, OLDER_LIBRARIES)
+
+
+def _compile(rootfs: Path, libraries: Path, final: str) -> None:
+    """Byte-compile ``libraries`` with the Python of ``rootfs``, for the place where they will be."""
+    # The process pool of compileall needs /dev/shm; the mounts go with their mount namespace.
+    script = (
+        'mount -t tmpfs tmpfs "$0/dev/shm" && mount --bind "$1" "$0/mnt"'
+        ' && exec chroot "$0" /usr/bin/python3 -m compileall -q -j 2 -s /mnt -p "/$2" /mnt'
+    )
+    argv = ["unshare", "--mount", "sh", "-c", script, rootfs.as_posix(), libraries.as_posix(), final]
+    processes.run(argv, timeout=900, check=False, env={"PYTHONDONTWRITEBYTECODE": ""})
+
+
+def _install(requirements: Path, libraries: Path) -> None:
     uv = Path(shutil.which("uv", path=str(Path(sys.executable).parent)) or "uv")
     processes.run(
         [
             str(uv), "pip", "install", "--quiet", "--no-cache", "--link-mode=copy", "--no-deps", "--only-binary=:all:",
             "--python-version=3.11", "--python-platform=x86_64-manylinux_2_36", f"--target={libraries}",
-            "--requirement", str(REQUIREMENTS),
+            "--requirement", str(requirements),
         ],
         timeout=900,
     )  # fmt: skip
-    programs = rootfs / "usr/local/bin"
-    for script in (libraries / "bin").iterdir():
-        lines = script.read_bytes().split(b"\n", 1)
-        if lines[0].startswith(b"#!") and b"python" in lines[0]:
-            (programs / script.name).write_bytes(b"#!/usr/bin/python3\n" + lines[1])
-            (programs / script.name).chmod(0o755)
-    shutil.rmtree(libraries / "bin")
     for package in UNUSED:
         for tests in list((libraries / package).glob("**/tests")):
             shutil.rmtree(tests, ignore_errors=True)
+
+
+def _place_programs(made: Path, final: Path) -> None:
+    """Put the Python programs of an installation into ``final``, for the Python of the image."""
+    for script in made.iterdir():
+        lines = script.read_bytes().split(b"\n", 1)
+        if lines[0].startswith(b"#!") and b"python" in lines[0]:
+            (final / script.name).write_bytes(b"#!/usr/bin/python3\n" + lines[1])
+            (final / script.name).chmod(0o755)
+
+
+def _install_mlflow(rootfs: Path) -> None:
+    libraries = rootfs / LIBRARIES
+    _install(REQUIREMENTS, libraries)
+    _place_programs(libraries / "bin", rootfs / "usr/local/bin")
+    shutil.rmtree(libraries / "bin")
     for name, line in zip(("passwd", "group"), USER, strict=True):
         with (rootfs / "etc" / name).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -173,19 +219,27 @@ def _tar(folder: Path, path: Path) -> Path:
     return path
 
 
-def _make_store(folder: Path, rootfs_part: Path) -> None:
+def _config(libraries: str = "") -> dict[str, object]:
+    """Configuration of an image whose Python libraries and programs in ``libraries`` go first."""
+    path = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+    environment = ["LANG=C.UTF-8", "PYTHONUNBUFFERED=1"]
+    own = [f"PATH=/{libraries}/bin:{path}", f"PYTHONPATH=/{libraries}"] if libraries else [f"PATH={path}"]
+    return {"Env": [*own, *environment], "Cmd": ["python3"]}
+
+
+def _make_store(folder: Path, rootfs: Path, older: Path) -> None:
     scratch = folder / "scratch"
     scratch.mkdir()
     archives = []
     with step("write the images", "20 s"):
-        rootfs = rootfs_part / "rootfs"
         trust_authority(rootfs, scratch / "trust")
         layers = [_tar(rootfs, scratch / "rootfs.tar"), _tar(scratch / "trust", scratch / "trust.tar")]
-        path = "PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
-        config: dict[str, object] = {"Env": [path, "LANG=C.UTF-8", "PYTHONUNBUFFERED=1"], "Cmd": ["python3"]}
-        write_archive(scratch / "server.image", settings.SERVER_IMAGE, layers, config)
-        archives.append(scratch / "server.image")
-        layers[0].unlink()
+        write_archive(scratch / "server.image", settings.SERVER_IMAGE, layers, _config())
+        layers.append(_tar(older, scratch / "older.tar"))
+        write_archive(scratch / "older.image", settings.OLDER_SERVER_IMAGE, layers, _config(OLDER_LIBRARIES))
+        archives += [scratch / "server.image", scratch / "older.image"]
+        for layer in layers:
+            layer.unlink()
         for name, image in SYSTEM_IMAGES.items():
             files = scratch / name
             files.mkdir()

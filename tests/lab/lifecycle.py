@@ -39,7 +39,7 @@ def prepare() -> None:
     if not build.go_missing() and image.ready():
         return
     say("the parts of the lab are built once and kept; this takes up to 25 minutes")
-    _together(build.build_go, image.prepare_rootfs)
+    _together(build.build_go, image.prepare_layers)
     image.build_store()
 
 
