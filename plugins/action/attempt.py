@@ -83,7 +83,7 @@ def carry_out(
     if state == "written":
         lost = keeper.lost()
         if lost:
-            raise BookkeepingFailed(f"{lost}, while it was written; what was written is judged next")
+            raise BookkeepingFailed(f"it was written, and that could not be recorded: {lost}")
         keeper.mark(identifier, attempts.WRITTEN)
         return answer()
     if state == "judged":

@@ -29,6 +29,9 @@ LEFT: Mapping[str, str] = {
 STATUS_MESSAGE = re.compile(r'"message":("(?:[^"\\]|\\.)*")')
 """Message of the Status object with which the API server refuses (Kubernetes API conventions, error responses)."""
 
+ANSIBLES_OWN = re.compile(r"^(Task failed: )?(Module failed: )?")
+"""What ansible-core 2.19 and later put before a module's own words."""
+
 TEST_FAILED = 422
 """How the API server answers a JSON patch whose ``test`` fails (Unprocessable Entity)."""
 
@@ -119,7 +122,7 @@ def failed_write(failed: Mapping[str, Any]) -> str:
     """
     each = [item for item in failed.get("results") or [] if isinstance(item, Mapping) and item.get("failed")]
     result = each[0] if each else failed
-    text = str(result.get("msg") or "no reason is given")
+    text = ANSIBLES_OWN.sub("", str(result.get("msg") or "no reason is given"))
     message = STATUS_MESSAGE.search(text)
     if message:
         text = f"the API server answered {result.get('status')}: {json.loads(message[1])}"

@@ -132,6 +132,7 @@ FORBIDDEN = (
         ({"msg": "One or more items failed", "results": [{}, {"failed": True, "msg": "gone"}]}, "gone"),
         ({"msg": "first\n  second"}, "first second"),
         ({"msg": "password=hunter2hunter2"}, "password=***"),
+        ({"msg": "Task failed: Module failed: refused"}, "refused"),
         ({}, "no reason is given"),
     ],
 )
@@ -139,6 +140,7 @@ def test_a_failed_write_is_told_in_one_line(failed: dict[str, Any], words: str) 
     why = failed_write(failed)
     assert words in why
     assert "hunter2" not in why
+    assert "Module failed" not in why
     assert len(failed_write({"msg": "x" * 999})) == LONGEST_REASON
 
 
