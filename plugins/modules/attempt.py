@@ -29,15 +29,8 @@ options:
     description: What became of it, for C(judged).
     type: str
     default: ""
-  run:
-    description: The C(run) of the assessment whose evidence counts.
-    type: str
-    required: true
-  report_digest:
-    description: The C(report_digest) of that assessment.
-    type: str
-    required: true
 extends_documentation_fragment:
+  - mlops.mlflow_runbook.assessment
   - mlops.mlflow_runbook.attributes
 """
 

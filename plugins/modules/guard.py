@@ -19,15 +19,8 @@ options:
     description: Name of the step.
     type: str
     required: true
-  run:
-    description: The C(run) of the assessment whose plan names the step.
-    type: str
-    required: true
-  report_digest:
-    description: The C(report_digest) of that assessment.
-    type: str
-    required: true
 extends_documentation_fragment:
+  - mlops.mlflow_runbook.assessment
   - mlops.mlflow_runbook.attributes
 """
 

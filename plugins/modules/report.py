@@ -16,14 +16,6 @@ description:
   - Fails as C(mlflow_fail_on) says.
 author: ["mlops.mlflow_runbook contributors (!UNKNOWN)"]
 options:
-  run:
-    description: The C(run) of the assessment.
-    type: str
-    required: true
-  report_digest:
-    description: The C(report_digest) of the assessment.
-    type: str
-    required: true
   require_repair:
     description: Fail unless the server is healthy or was repaired.
     type: bool
@@ -37,6 +29,7 @@ options:
     type: str
     default: ""
 extends_documentation_fragment:
+  - mlops.mlflow_runbook.assessment
   - mlops.mlflow_runbook.attributes
 """
 

@@ -120,11 +120,11 @@ def _fault_restore(arguments: argparse.Namespace) -> None:
 
 
 def _fault_list(_arguments: argparse.Namespace) -> None:
-    from tests.lab.faults import injection, model
+    from tests.lab.faults import injection, reading
     from tests.lab.faults.__main__ import FOLDER
 
     into = {fault: server for server, fault in injection.current().items()}
-    for name, fault in model.load_all(FOLDER).items():
+    for name, fault in reading.read_all(FOLDER).items():
         print(f"{name}\t{into.get(name, '')}\t{fault.title}")
 
 

@@ -19,7 +19,7 @@ import yaml
 
 from tests.lab import clients, cloud, lifecycle, servers, settings
 from tests.lab.faults import injection as injections
-from tests.lab.faults import model, phases, playbooks
+from tests.lab.faults import phases, playbooks, reading
 from tests.lab.faults.__main__ import FOLDER
 from tests.lab.settings import LabError
 
@@ -87,7 +87,7 @@ def working_server() -> servers.Server:
 
 def break_it(server: servers.Server) -> injections.Injection:
     """Close the security group, end the old connections, and wait until the client fails."""
-    fault = model.load_all(FOLDER, [FAULT])[FAULT]
+    fault = reading.read_all(FOLDER, [FAULT])[FAULT]
     injection = phases.inject(FAULT, fault, FOLDER, server)
     seen = clients.wait(SERVER, ok=False, timeout=90, since=injection.since)
     print(f"    the client failed at {seen[-1]['step']} after {seen[-1]['seconds']} s: {seen[-1]['error'][:SHOWN]}")

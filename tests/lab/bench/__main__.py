@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.lab import clients, operator, servers, settings
 from tests.lab.bench import contenders, measure, page
-from tests.lab.faults import model, phases
+from tests.lab.faults import phases, reading
 from tests.lab.faults.__main__ import FOLDER
 from tests.lab.progress import say
 from tests.lab.settings import LabError
@@ -34,7 +34,7 @@ METRICS_SECONDS = 90.0
 def two_servers(prefix: str, fault_name: str) -> Iterator[dict[str, servers.Server]]:
     """A healthy and a broken server, both with a client; they are removed afterwards."""
     names = {"healthy": f"{prefix}-1", "broken": f"{prefix}-2"}
-    fault = model.load_all(FOLDER, [fault_name])[fault_name]
+    fault = reading.read_all(FOLDER, [fault_name])[fault_name]
     try:
         made = {
             state: servers.add(name, fault.server.layout, **fault.server.overrides) for state, name in names.items()

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.lab import operator, settings
-from tests.lab.faults import healthy, matrix, model
+from tests.lab.faults import healthy, matrix, model, reading
 from tests.lab.settings import LabError
 
 FOLDER = settings.REPOSITORY / "tests" / "faults"
@@ -124,7 +124,7 @@ def main() -> int:
     try:
         if arguments.command == "healthy":
             return run_healthy(arguments, console)
-        faults = model.load_all(arguments.dir, [name for name in arguments.faults.split(",") if name])
+        faults = reading.read_all(arguments.dir, [name for name in arguments.faults.split(",") if name])
         if arguments.command == "run":
             return run(arguments, faults, console)
     except LabError as error:

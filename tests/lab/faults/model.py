@@ -6,15 +6,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from tests.lab.clients import ClientOptions
-from tests.lab.faults import aws_operations, templates
-from tests.lab.settings import LabError
+from tests.lab.faults import aws_operations
 
 Status = Literal["healthy", "degraded", "down", "at_risk", "recovered", "unknown"]
 Outcome = Literal["fixed", "improved", "unchanged", "worse", "unknown"]
@@ -359,43 +356,3 @@ class Fault(Strict):
         """A phase with the fault's own symptom and expectation where it has none."""
         phase = self.phases[name]
         return Phase(inject=phase.inject, symptom=phase.symptom or self.symptom, expect=phase.expect or self.expect)
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-
-
-def explain(error: ValidationError) -> str:
-    """The errors of a file, one a line: key, value, expectation."""
-    lines = []
-    for one in error.errors():
-        expectation = "unknown key" if one["type"] == "extra_forbidden" else one["msg"].removeprefix("Value error, ")
-        value = repr(one["input"])
-        shown = value if len(value) <= 80 else f"{value[:77]}..."
-        missing = one["type"] == "missing"
-        lines.append(f"{_place(one['loc'])}: {expectation}{'' if missing else f', not {shown}'}")
-    return "\n".join(lines)
-
-
-def load(path: Path) -> Fault:
-    """Read a fault file; LabError names the file, the key, its value and what is expected."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        fault = Fault.model_validate(content)
-        templates.check(content)
-    except yaml.YAMLError as error:
-        raise LabError(f"{path}: {error}") from error
-    except ValidationError as error:
-        raise LabError("\n".join(f"{path}: {line}" for line in explain(error).splitlines())) from error
-    except templates.TemplateError as error:
-        raise LabError(f"{path}: {error}") from error
-    return fault
-
-
-def load_all(folder: Path, names: list[str] | None = None) -> dict[str, Fault]:
-    """Read the fault files ``<name>.yml`` of a folder, all or those named; the first error ends it."""
-    found = {path.stem: path for path in sorted(folder.glob("*.yml"))}
-    unknown = [name for name in names or [] if name not in found]
-    if unknown:
-        raise LabError(f"{folder} has no fault {', '.join(unknown)}; it has: {', '.join(found) or 'none'}")
-    return {name: load(found[name]) for name in names or found}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.lab import clients, kube, servers, settings
-from tests.lab.faults import actions, model, symptoms
+from tests.lab.faults import actions, model, reading, symptoms
 from tests.lab.faults import injection as injections
 from tests.lab.faults.injection import Injection
 from tests.lab.settings import LabError
@@ -36,7 +36,7 @@ def inject_by_name(server: str, name: str, folder: Path) -> list[symptoms.Result
     """
     if server in (taken := injections.current()):
         raise LabError(f"the server {server} has the fault {taken[server]}; take it back first")
-    fault = model.load_all(folder, [name])[name]
+    fault = reading.read_all(folder, [name])[name]
     ready(servers.get(server))
     return prove(fault.symptom, inject(name, fault, folder, servers.get(server)))
 
@@ -44,7 +44,7 @@ def inject_by_name(server: str, name: str, folder: Path) -> list[symptoms.Result
 def restore_by_name(server: str) -> None:
     """Take back the fault that is in a server; LabError when there is none or its client does not log again."""
     injection = injections.resume(server)
-    restore(model.load_all(injection.folder, [injection.fault])[injection.fault], injection)
+    restore(reading.read_all(injection.folder, [injection.fault])[injection.fault], injection)
 
 
 def enter(phase: model.PhaseName, actions_of_phase: list[model.Action], injection: Injection) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.lab.faults import model
+from tests.lab.faults import model, reading
 from tests.lab.settings import REPOSITORY, LabError
 
 FOLDER = REPOSITORY / "tests" / "faults"
@@ -23,19 +23,19 @@ CORRECT: dict[str, Any] = {
 }
 
 
-def load(folder: Path, **changes: Any) -> model.Fault:
+def read(folder: Path, **changes: Any) -> model.Fault:
     path = folder / "a_fault.yml"
     path.write_text(yaml.safe_dump({**CORRECT, **changes}), encoding="utf-8")
-    return model.load(path)
+    return reading.read(path)
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yml")), ids=lambda path: path.stem)
 def test_every_fault_file_of_the_repository_is_correct(path: Path) -> None:
-    assert model.load(path).title
+    assert reading.read(path).title
 
 
 def test_defaults(tmp_path: Path) -> None:
-    fault = load(tmp_path)
+    fault = read(tmp_path)
     assert fault.server.layout == "mlflow"
     assert list(fault.phases) == ["running"]
     assert fault.phase("running").expect == fault.expect
@@ -65,7 +65,7 @@ def test_defaults(tmp_path: Path) -> None:
 )
 def test_errors_name_file_key_value_and_expectation(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(LabError) as raised:
-        load(tmp_path, **changes)
+        read(tmp_path, **changes)
     assert "a_fault.yml: " in str(raised.value)
     assert message in str(raised.value)
 
@@ -73,10 +73,10 @@ def test_errors_name_file_key_value_and_expectation(tmp_path: Path, changes: dic
 def test_registered_results_may_be_used_in_templates(tmp_path: Path) -> None:
     call = {"service": "ec2", "operation": "describe_vpcs"}
     use = {"statement": "SELECT '{{ vpcs.Vpcs[0].VpcId }}'"}
-    assert load(tmp_path, inject=[{"aws": call, "register": "vpcs"}, {"sql": use}])
+    assert read(tmp_path, inject=[{"aws": call, "register": "vpcs"}, {"sql": use}])
 
 
 def test_an_unknown_fault_is_named_with_those_that_exist(tmp_path: Path) -> None:
-    load(tmp_path)
+    read(tmp_path)
     with pytest.raises(LabError, match=r"has no fault another; it has: a_fault"):
-        model.load_all(tmp_path, ["another"])
+        reading.read_all(tmp_path, ["another"])
