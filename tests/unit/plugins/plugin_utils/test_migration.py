@@ -59,7 +59,7 @@ class FakeCluster(FakeApi):
         return int(self.objects[self.path]["spec"]["replicas"])
 
     @property
-    def jobs(self) -> list[str]:
+    def jobs(self) -> Sequence[str]:
         return [path for path in self.objects if "/jobs/" in path]
 
     def get(self, path: str, resource: str, namespace: str = "") -> Observation:
@@ -109,8 +109,8 @@ class FakeCluster(FakeApi):
     def pod_log(self, namespace: str, pod: str, container: str, *, lines: int) -> Observation:
         return Observation(State.OK, "".join(f"{NOW} {line}\n" for line in self.log))
 
-    def attempts(self) -> list[dict[str, Any]]:
-        """Return what is recorded beside the server."""
+    def attempts(self) -> Any:
+        """Return the list of what is recorded beside the server."""
         found = [item for item in self.objects.values() if item["kind"] == "ConfigMap"]
         texts = [text for item in found for text in item["data"].values()]
         return [row for text in texts for row in json.loads(text)]
@@ -208,7 +208,7 @@ def test_the_undo_is_recorded_before_anything_is_changed_over_a_fake_api(run: Ru
         ({"mlflow_snapshot": "require"}, "no snapshot of .* is younger"),
     ],
 )
-def test_a_refusal_changes_nothing_over_a_fake_api(run: Run, variables: dict[str, str], words: str) -> None:
+def test_a_refusal_changes_nothing_over_a_fake_api(run: Run, variables: dict[str, Any], words: str) -> None:
     result = run.migrate(**variables)
     assert (result["state"], result["failed"]) == ("refused", True)
     assert re.search(words, result["msg"])
@@ -219,7 +219,7 @@ def test_a_refusal_changes_nothing_over_a_fake_api(run: Run, variables: dict[str
 def test_check_mode_shows_the_plan_over_a_fake_api(run: Run) -> None:
     result = run.migrate(check_mode=True)
     assert (result["state"], result["changed"], result["failed"]) == ("planned", True, False)
-    assert (run.cluster.calls, run.cluster.objects.keys()) == ([], {run.cluster.path})
+    assert (run.cluster.calls, list(run.cluster.objects)) == ([], [run.cluster.path])
 
 
 def test_a_schema_that_fits_is_left_alone_over_a_fake_api(run: Run) -> None:
