@@ -15,6 +15,7 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.calls import CallFailed, Deadline
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.clients.kubernetes import ClusterReader
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.collect.probe_spec import authorization
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.dashboard import choose_way
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.findings import Context
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.redaction import Redactor
@@ -28,7 +29,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.dashboard imp
 
 from .diagnose import Diagnosis, utc_now
 from .forwards import LOOPBACK, MORE_PORTS, SUFFIX, Forward, ForwardError, default_folder, holder, is_free, only_one
-from .page_visit import Visit, credentials, visit, visit_patiently
+from .page_visit import Visit, visit, visit_patiently
 from .run import server_folder
 
 HOSTS = (LOOPBACK, "localhost")
@@ -74,7 +75,7 @@ class Opening:
         self.verdict = diagnosis.analysis.verdict
         self.context = Context(target, diagnosis.collected.evidence, datetime.now(UTC))
         self.server: Mapping[str, Any] = diagnosis.report["server"]
-        self.headers = credentials(settings)
+        self.headers = authorization(settings)
         self.path = server_folder(str(folder), self.server).with_suffix(SUFFIX)
         self.result = Result("present")
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import ssl
 import time
@@ -23,7 +22,6 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.dashboar
     refusal,
     static_files,
 )
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import Settings
 
 ANSWER_SECONDS = 15.0
 PATIENCE_SECONDS = 30.0
@@ -58,16 +56,6 @@ class Visit:
         if self.login:
             return "the server asks for a login (401); what comes behind it was not looked at"
         return f"<title>MLflow</title>, {self.files} static files ({self.size / 1e6:.1f} MB), experiments/search 200"
-
-
-def credentials(settings: Settings) -> dict[str, str]:
-    """Return the header that logs in, as far as the settings know how."""
-    if settings.tracking_token:
-        return {"Authorization": f"Bearer {settings.tracking_token}"}
-    if settings.tracking_username:
-        pair = f"{settings.tracking_username}:{settings.tracking_password}"
-        return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
-    return {}
 
 
 def ask(

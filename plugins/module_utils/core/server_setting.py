@@ -68,6 +68,18 @@ def find_option(words: list[Any], option: str) -> tuple[int, int] | None:
     return None
 
 
+def editable(found: Mapping[str, Any], index: int) -> tuple[Mapping[str, Any], tuple[str | int, ...]]:
+    """Return a container whose words may be changed one by one, and its path in the workload.
+
+    Raises:
+        NotEditable: a script starts it.
+    """
+    container = found["spec"]["template"]["spec"]["containers"][index]
+    if in_shell(container):
+        raise NotEditable("the server is started by a shell script")
+    return container, ("spec", "template", "spec", "containers", index)
+
+
 def set_option(found: Mapping[str, Any], index: int, option: str, value: str) -> Edit:
     """Describe how an option of ``mlflow server`` gets another value where it stands now.
 
@@ -80,10 +92,7 @@ def set_option(found: Mapping[str, Any], index: int, option: str, value: str) ->
     Raises:
         NotEditable: the option stands in a script, in a ConfigMap or in a Secret.
     """
-    container = found["spec"]["template"]["spec"]["containers"][index]
-    base = ("spec", "template", "spec", "containers", index)
-    if in_shell(container):
-        raise NotEditable("the server is started by a shell script")
+    container, base = editable(found, index)
     for part in ("args", "command"):
         words = container.get(part) or []
         place = find_option(words, option)
@@ -117,10 +126,7 @@ def without_option(found: Mapping[str, Any], index: int, option: str) -> Edit:
     Raises:
         NotEditable: it stands in a script, in a ConfigMap or in a Secret.
     """
-    container = found["spec"]["template"]["spec"]["containers"][index]
-    base = ("spec", "template", "spec", "containers", index)
-    if in_shell(container):
-        raise NotEditable("the server is started by a shell script")
+    container, base = editable(found, index)
     for part in ("args", "command"):
         words = container.get(part) or []
         place = find_option(words, option)

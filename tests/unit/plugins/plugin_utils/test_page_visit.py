@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings import Settings
 from ansible_collections.mlops.mlflow_runbook.plugins.plugin_utils import page_visit
 
 Answers = Mapping[str, tuple[int, str, bytes]]
@@ -97,15 +96,3 @@ def test_nobody_there_may_be_a_moment_too_early() -> None:
     seen = page_visit.visit(address, {})
     assert seen.transient
     assert "no answer" in seen.problem
-
-
-@pytest.mark.parametrize(
-    ("settings", "header"),
-    [
-        (Settings(), {}),
-        (Settings(tracking_username="a", tracking_password="b"), {"Authorization": "Basic YTpi"}),
-        (Settings(tracking_token="t", tracking_username="a"), {"Authorization": "Bearer t"}),
-    ],
-)
-def test_credentials_become_a_header(settings: Settings, header: dict[str, str]) -> None:
-    assert page_visit.credentials(settings) == header
