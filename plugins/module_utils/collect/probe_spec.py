@@ -148,6 +148,7 @@ def blank(settings: Settings, secrets: Iterable[str], seconds: float) -> dict[st
         "server": False,
         "database": None,
         "storage": None,
+        "cache": None,
         "settle_seconds": 0.0,
         "targets": [],
         "clients": [],
@@ -190,6 +191,10 @@ def server_spec(
             "canary": settings.write_canary,
         }
     if serving:
+        spec["cache"] = {
+            "directory": settings.artifact_cache_dir,
+            "older_than_seconds": settings.artifact_cache_seconds,
+        }
         base = f"http://127.0.0.1:{target.port}"
         headers = authorization(settings)
         requests = requests_to(base, prefixed(target.static_prefix), headers)

@@ -161,7 +161,8 @@ WEB = (
     Kind("web_server.worker_timeout", EITHER, "high", ML,
          (*API, KILLED, *PODS, "web_server.not_answering", "service.no_endpoints", "service.unreachable"),
          ("look at slow calls first, then at --timeout and --workers",), (), ("W-01",)),
-    Kind("web_server.artifact_disk_full", CAUSE, "high", ML, ARTIFACTS, ("free or enlarge the pod's temporary folder",), (), ("A-16",)),
+    Kind("web_server.artifact_disk_full", CAUSE, "high", ML, (*ARTIFACTS, "logs.temporary_folder_full"),
+         ("free or enlarge {folder} of {kind}/{deployment}; large files can go to S3 directly or in parts",), (), ("A-16", "F-03")),
     Kind("web_server.api_failing", SYMPTOM, "critical", ML, ("service.unreachable",)),
     Kind("web_server.registry_failing", SYMPTOM, "high", ML),
     Kind("web_server.not_answering", SYMPTOM, "critical", ML, (*PODS, "service.unreachable", "service.no_endpoints")),
@@ -188,6 +189,7 @@ WEB = (
             "database_timeout", "database_refused", "database_unreachable", "database_rejects_login", "database_full",
             "database_certificate", "database_privileges", "database_schema", "artifact_store_denied",
             "artifact_store_unreachable", "worker_timeout", "worker_died", "host_rejected",
+            "temporary_folder_full",
         )
     ),
 )

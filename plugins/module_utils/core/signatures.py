@@ -86,7 +86,7 @@ SIGNATURES = (
     _signature("host_rejected", "W-10", "logs.host_rejected", r"Rejected request with invalid Host header: (?P<host>\S*)"),
     _signature("tmp_missing", "F-01", "web_server.temporary_folder_missing", r"(?P<error>No usable temporary directory found)"),
     _signature("shm_readonly", "F-02", "web_server.temporary_folder_missing", r"(?P<error>\[Errno 30\] Read-only file system: '/dev/shm/)"),
-    _signature("tmp_full", "A-16", "web_server.artifact_disk_full", r"OSError: \[Errno 28\] No space left on device"),
+    _signature("tmp_full", "A-16", "logs.temporary_folder_full", r"OSError: \[Errno 28\] No space left on device"),
     _signature("sts_error", "A-03", "logs.artifact_store_denied",
                r"An error occurred \((?P<code>[\w.]+)\) when calling the AssumeRoleWithWebIdentity operation"),
     _signature("s3_error", "A-02", "logs.artifact_store_denied",

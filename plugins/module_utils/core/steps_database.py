@@ -165,11 +165,18 @@ def end_idle_session(cause: Cause, situation: Situation) -> Step:
 
 def clear_artifact_cache(cause: Cause, situation: Situation) -> Step:
     """Remove old files that nobody has open from the directory for artifacts on their way (runbook, quick fixes)."""
+    settings = situation.settings
+    reason = (
+        f"nothing in {settings.artifact_cache_dir} is older than {settings.artifact_cache_seconds} s, closed, and on "
+        "the file system that is full"
+        if cause.finding.facts.get("clearable_bytes") == 0
+        else ""
+    )
     change = {
         "service": "pod",
         "operation": "clear_cache",
-        "directory": situation.settings.artifact_cache_dir,
-        "older_than_seconds": situation.settings.artifact_cache_seconds,
+        "directory": settings.artifact_cache_dir,
+        "older_than_seconds": settings.artifact_cache_seconds,
     }
     return Step(
         step="clear_artifact_cache",
@@ -178,5 +185,6 @@ def clear_artifact_cache(cause: Cause, situation: Situation) -> Step:
         object=target_name(situation),
         step_class=StepClass.OPERATING,
         change=change,
+        blocked=reason,
         proven=cause.finding.measured,
     )

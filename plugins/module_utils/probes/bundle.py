@@ -10,9 +10,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from . import common, container, database, network, repairs, script, storage, web
+from . import common, container, database, disk, network, repairs, script, storage, web
 
-MODULES = (common, network, container, database, web, storage, repairs, script)
+MODULES = (common, network, container, disk, database, web, storage, repairs, script)
 
 PROGRAM = """\
 import sys, json, types

@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 from typing import Any
 
-from . import container, database
+from . import container, database, disk
 from .common import Failed
 
 END_SESSION = """
@@ -45,26 +44,6 @@ def end_session(wanted: dict[str, Any]) -> dict[str, Any]:
     return {"changed": False, "msg": f"session {wanted['pid']} is not there any more, or is at work again"}
 
 
-def open_files(root: str = "/proc") -> set[tuple[int, int]]:
-    """Return device and inode of every file that a process of the container has open."""
-    found = set()
-    for process in os.listdir(root):
-        folder = f"{root}/{process}/fd"
-        if not process.isdigit():
-            continue
-        try:
-            names = os.listdir(folder)
-        except OSError:
-            continue
-        for name in names:
-            try:
-                status = os.stat(f"{folder}/{name}")
-            except OSError:
-                continue
-            found.add((status.st_dev, status.st_ino))
-    return found
-
-
 def clear_cache(wanted: dict[str, Any]) -> dict[str, Any]:
     """Remove old files that nobody has open below a directory, never through a link and never across a mount.
 
@@ -77,16 +56,10 @@ def clear_cache(wanted: dict[str, Any]) -> dict[str, Any]:
         return {"changed": False, "removed": 0, "bytes": 0, "msg": f"{directory} is not there"}
     if real != os.path.normpath(directory):
         return {"changed": False, "error": f"{directory} is a link to {real}; nothing was removed"}
-    device, busy = os.stat(directory).st_dev, open_files()
     removed = size = 0
-    for dummy, names, files, descriptor in os.fwalk(directory, topdown=True, follow_symlinks=False):
-        names[:] = [name for name in names if os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_dev == device]
-        for name in files:
-            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-            old = max(status.st_mtime, status.st_ctime) < before
-            if stat.S_ISREG(status.st_mode) and old and (status.st_dev, status.st_ino) not in busy:
-                os.unlink(name, dir_fd=descriptor)
-                removed, size = removed + 1, size + status.st_blocks * 512
+    for descriptor, name, status in disk.clearable(directory, before):
+        os.unlink(name, dir_fd=descriptor)
+        removed, size = removed + 1, size + status.st_blocks * 512
     text = f"{removed} files of {size} bytes were removed from {directory}"
     return {"changed": removed > 0, "removed": removed, "bytes": size, "msg": text}
 

@@ -13,7 +13,7 @@ import urllib.parse
 from functools import partial
 from typing import Any, Callable
 
-from . import container, database, network, repairs, storage, web
+from . import container, database, disk, network, repairs, storage, web
 from .common import Record, redact_data, run_together
 
 OTHER_PORTS = {"mysql": 3306, "mariadb": 3306, "mssql": 1433}
@@ -109,6 +109,8 @@ def run(wanted: dict[str, Any]) -> dict[str, Any]:
     if wanted["server"]:
         record.measure("probe.environment", "", lambda: container.describe(found, words, environment, backend))
         record.measure("probe.identity", "", lambda: storage.identity(environment))
+        if wanted["cache"] is not None:
+            record.measure("probe.disk", "", lambda: disk.measure(wanted["cache"], environment))
         if wanted["database"] is not None:
             jobs.append(database_job(record, backend, wanted["database"], wanted["settle_seconds"]))
         if wanted["storage"]:

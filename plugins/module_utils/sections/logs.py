@@ -39,6 +39,12 @@ FLOWS = {"database": TO_DATABASE, "artifact": TO_OBJECT_STORAGE}
 API_PATHS = ("/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
 
 
+UPLOAD = ("PUT", "/mlflow-artifacts/artifacts/")
+"""An upload through the server; one in parts goes to S3 by itself and needs no room here."""
+JUST_NOW = timedelta(minutes=1)
+"""An upload that worked this recently, with no complaint after it, passed through another folder than a full one."""
+
+
 @dataclass(frozen=True)
 class Match:
     """One log line and the signature that it bears."""
@@ -139,6 +145,8 @@ def recovered(context: Context, match: Match) -> bool:
         return later_api_success(context, match)
     if identifier == "logs.host_rejected":
         return host_unimportant(context, match)
+    if identifier == "logs.temporary_folder_full":
+        return uploads_work(context, match.evidence.subject.partition("/")[0], after=match.at)
     return False
 
 
@@ -192,6 +200,21 @@ def later_write(context: Context, match: Match) -> bool:
     return len(writes) >= WRITES_OF_SPACE or parse_time(max(writes)) - parse_time(match.at) > FULL_DISK_MEMORY
 
 
+def uploads_work(context: Context, pod: str, after: str = "") -> bool:
+    """Tell whether a pod's last upload in its access log worked, and follows a moment, or is recent without one."""
+    last: tuple[str, int] | None = None
+    for item, dummy in relevant_logs(context):
+        if not item.subject.startswith(f"{pod}/") or not item.subject.endswith("/current"):
+            continue
+        for line in item.value["lines"]:
+            found = ACCESS.search(line["text"])
+            if found and found["method"] == UPLOAD[0] and UPLOAD[1] in found["path"] and line.get("at"):
+                last = max(last or ("", 0), (str(line["at"]), int(found["status"])))
+    if last is None or last[1] >= 400:
+        return False
+    return last[0] > after if after else context.now - parse_time(last[0]) <= JUST_NOW
+
+
 def host_unimportant(context: Context, match: Match) -> bool:
     """A rejected host counts when it is a name of the Service or of an ingress: that is how clients call."""
     host = str(match.groups.get("host") or "").strip("\"',").partition(":")[0]
@@ -226,7 +249,7 @@ def finding_of(context: Context, identifier: str, group: list[Match]) -> Finding
 
 def stands_alone(context: Context, group: list[Match]) -> bool:
     """A line may name a cause only where no probe can: MLflow does not come up, or says so itself."""
-    if group[0].signature.id in ("s3_boto", "tmp_full"):
+    if group[0].signature.id == "s3_boto":
         return True
     if any(is_ready(pod) for pod in current_pods(context)):
         return False

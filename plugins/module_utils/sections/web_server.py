@@ -12,7 +12,7 @@ from ..core.evidence import API, POD, SOURCE_PREFIX, Evidence
 from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, keys, source_flow
 from ..core.kinds import Role
 from ..core.workload import changed, current_pods, result_of, workload, workload_name
-from . import client_uris, web_options, web_workers
+from . import client_uris, web_disk, web_options, web_workers
 from .logs import last_api_success
 
 HONEST = "experiments/search"
@@ -40,6 +40,7 @@ def analyze(context: Context) -> SectionResult:
     rejected_hosts(context, result)
     web_options.judge(context, result)
     web_workers.judge(context, result)
+    web_disk.judge(context, result)
     honest = [item for item in local_calls(context, HONEST) if item.value.get("status") == 200]
     if honest and all(BY_ID[item.id].role is Role.NOTE for item in result.findings):
         result.rule_out("web_server.api_failing", *honest)

@@ -111,7 +111,7 @@ LINES = {
         "INFO:     Child process [17592] died",
     ),
     "logs.worker_timeout": ("[2026-11-21 22:56:37 +0000] [20740] [CRITICAL] WORKER TIMEOUT (pid:20744)",),
-    "web_server.artifact_disk_full": ("OSError: [Errno 28] No space left on device",),
+    "logs.temporary_folder_full": ("OSError: [Errno 28] No space left on device",),
     "web_server.driver_missing": (
         "ERROR mlflow.cli: No module named 'psycopg'",
         "ERROR mlflow.cli: No module named 'psycopg2'",

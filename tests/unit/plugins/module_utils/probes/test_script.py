@@ -23,6 +23,7 @@ def wanted(**more: Any) -> dict[str, Any]:
         "server": True,
         "database": "db-1",
         "storage": None,
+        "cache": None,
         "settle_seconds": 0,
         "targets": [],
         "clients": [],

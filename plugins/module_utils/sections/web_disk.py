@@ -1,0 +1,110 @@
+# Copyright: mlops.mlflow_runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Room for artifacts on their way through the server: a full file system in the pod (field guide A-16).
+
+What the pod measures outweighs what the log says. A database whose disk is full says so in other words (D-22), and a
+pod that used more than its share of the node's disk is evicted (K-17), which the pods' section judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.evidence import API, POD, Evidence
+from ..core.findings import Context, Finding, SectionResult, keys
+from ..core.workload import container_spec, current_pods, workload_name
+from .logs import Match, matches, own_log, uploads_work
+
+ROOM_BYTES = 1 << 20
+"""With less than this no artifact worth the name passes; file systems round, and some keep a little back."""
+
+SMALL_SHARE = 0.05
+"""A small file system with more of itself left than this is not full."""
+
+
+def judge(context: Context, result: SectionResult) -> None:
+    """Report the pods whose uploads find no room; where no pod could be measured, the log's word has to do."""
+    said = [match for match in matches(context) if match.signature.id == "tmp_full" and own_log(context, match)]
+    measured = [item for item in context.evidence.all("probe.disk", POD) if item.seen and "temporary" in item.value]
+    for item in measured:
+        room = item.value["temporary"]
+        pod = str(item.value.get("probe_pod") or "")
+        lines = [match for match in said if match.evidence.subject.startswith(f"{pod}/")]
+        if room and is_full(room) and (lines or not uploads_work(context, pod)):
+            result.findings.append(full(context, item, lines))
+        elif room and not is_full(room):
+            result.rule_out("web_server.artifact_disk_full", item)
+    seen = {str(item.value.get("probe_pod") or "") for item in measured}
+    unseen = [match for match in said if match.evidence.subject.partition("/")[0] not in seen]
+    pods = {match.evidence.subject.partition("/")[0] for match in unseen}
+    if unseen and not any(uploads_work(context, pod, after=unseen[-1].at) for pod in pods):
+        result.findings.append(only_said(context, unseen))
+
+
+def is_full(room: Mapping[str, Any]) -> bool:
+    """Tell whether a file system has neither room nor names for one more upload; some count no inodes."""
+    least = min(ROOM_BYTES, SMALL_SHARE * int(room["total_bytes"]))
+    no_names = int(room["total_inodes"]) > 0 and int(room["free_inodes"]) == 0
+    return int(room["free_bytes"]) <= least or no_names
+
+
+def volume_at(context: Context, pod: str, mount: str) -> tuple[str, str]:
+    """Return name and description of the volume that a pod mounts at a path; empty when the path is the container's."""
+    for item in current_pods(context):
+        if item["metadata"]["name"] != pod:
+            continue
+        mounts = container_spec(item, context.target.container).get("volumeMounts") or []
+        name = next((entry["name"] for entry in mounts if entry.get("mountPath", "").rstrip("/") == mount), "")
+        for volume in item["spec"].get("volumes") or []:
+            if name and volume["name"] == name:
+                empty = volume.get("emptyDir")
+                limit = f" of {empty['sizeLimit']}" if empty and empty.get("sizeLimit") else ""
+                medium = " in memory" if empty and empty.get("medium") == "Memory" else ""
+                return name, f"volume {name}" + (f" (emptyDir{limit}{medium})" if empty is not None else "")
+    return "", ""
+
+
+def full(context: Context, item: Evidence, lines: list[Match]) -> Finding:
+    """Say which file system is full, and how much of the artifact cache in it could be cleared."""
+    room, cache = item.value["temporary"], item.value.get("cache") or {}
+    pod = str(item.value.get("probe_pod") or "")
+    name, volume = volume_at(context, pod, str(room["mount"]).rstrip("/"))
+    where = volume or (
+        "the container's own file system, which is the node's disk" if room["mount"] == "/" else room["mount"]
+    )
+    names = "" if int(room["free_bytes"]) <= ROOM_BYTES else ", no inode is free"
+    here = cache.get("mount") == room["mount"]
+    clearable = int(cache.get("old_bytes") or 0) if here else 0
+    return Finding(
+        "web_server.artifact_disk_full",
+        workload_name(context),
+        f"uploads pass through {room['folder']} of pod {pod}, which is full: {room['free_bytes']} of "
+        f"{room['total_bytes']} bytes are free{names} ({where}); {clearable} bytes of old artifacts lie in it",
+        keys([context.evidence.first("kubernetes.pods", API), item, *(match.evidence for match in lines)]),
+        since=lines[0].at or None if lines else None,
+        configured=True,
+        measured=True,
+        facts={
+            "folder": room["folder"],
+            "volume": name,
+            "free": room["free_bytes"],
+            "size": room["total_bytes"],
+            "clearable_bytes": clearable,
+        },
+    )
+
+
+def only_said(context: Context, lines: list[Match]) -> Finding:
+    """Say what the log says of a pod that could not be entered."""
+    count = f"{len(lines)} times, last at {lines[-1].at}" if len(lines) > 1 else f"at {lines[-1].at}"
+    return Finding(
+        "web_server.artifact_disk_full",
+        workload_name(context),
+        f"the log says {count}: {lines[-1].text.strip()}",
+        tuple(dict.fromkeys(match.evidence.key for match in lines)),
+        since=lines[0].at or None,
+        measured=True,
+        facts={"folder": "the folder for temporary files"},
+    )
