@@ -12,6 +12,7 @@ from ..core.evidence import API, CLOUD, POD, Evidence
 from ..core.findings import SERVER, TO_DATABASE, TO_DNS, TO_OBJECT_STORAGE, Context, Finding, SectionResult, keys
 from ..core.quantity import cores
 from ..core.workload import container_spec, current_pods, probes_from_server, result_of, workload_name
+from . import web_workers
 from .web_server import HONEST
 
 SLOW_CALL_SECONDS = 2.0
@@ -210,6 +211,8 @@ def workers(context: Context, result: SectionResult) -> None:
     waiting = [item for item in asked if result_of(item) == "timeout"]
     if context.target.web_server != "gunicorn" or not waiting or len(waiting) != len(asked):
         return  # an answer that is merely late comes from a worker that is free, on a machine that is busy
+    if web_workers.kills_lately(context):
+        return
     usage, limit = cpu_usage(context), cpu_limit(context)
     if usage is None or usage > IDLE_SHARE * (limit or 1.0):
         return

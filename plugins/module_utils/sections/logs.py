@@ -119,6 +119,18 @@ def matches(context: Context) -> Iterator[Match]:
                     break
 
 
+def matches_of(logs: list[Evidence], identifier: str) -> list[Match]:
+    """Return the lines of some logs that bear a signature, whenever they were written."""
+    (signature,) = (item for item in SIGNATURES if item.id == identifier)
+    lines = [(item, line) for item in logs for line in item.value["lines"]]
+    found = [(item, line, signature.pattern.search(line["text"])) for item, line in lines]
+    return [
+        Match(signature, item, line.get("at", ""), line["text"][match.start() :][:EXCERPT], match.groupdict())
+        for item, line, match in found
+        if match
+    ]
+
+
 def matches_in_logs(context: Context, identifier: str) -> list[Evidence]:
     """Return the logs in which a signature is still true."""
     return list(

@@ -22,7 +22,7 @@ from ..core.workload import (
     workload,
     workload_name,
 )
-from .logs import Match, matches, own_log, recovered
+from .logs import Match, matches, matches_of, own_log, recovered
 from .pod_containers import MEMORY_NEED, log_of, pod_keys
 from .web_options import gunicorn_options
 
@@ -52,9 +52,30 @@ def lately(context: Context, match: Match) -> bool:
     return bool(match.at) and context.now - parse_time(match.at) <= LATELY
 
 
+def killed_by_timeout(context: Context, seen: list[Match]) -> list[Match]:
+    """Return gunicorn's words on workers whose time was up, also those of a run that a liveness probe just ended."""
+    lines = [match for match in seen if match.signature.id == "gu_timeout"]
+    known = {match.evidence.key for match in seen}
+    for pod in current_pods(context):
+        earlier = [item for item in previous_log_of(context, pod) if item.key not in known]
+        lines += [match for match in matches_of(earlier, "gu_timeout") if lately(context, match)]
+    return sorted(lines, key=lambda match: match.at)
+
+
+def previous_log_of(context: Context, pod: Mapping[str, Any]) -> list[Evidence]:
+    subject = f"{pod['metadata']['name']}/{context.target.container}/previous"
+    return [item for item in context.evidence.all("kubernetes.pod_log", API, subject) if item.seen]
+
+
+def kills_lately(context: Context) -> bool:
+    """Tell whether gunicorn ends workers again and again, which then are not merely held."""
+    lines = killed_by_timeout(context, list(matches(context)))
+    return sum(lately(context, match) for match in lines) >= REPEATED
+
+
 def timeouts(context: Context, seen: list[Match], result: SectionResult) -> None:
     """Report workers that gunicorn kills because their requests take too long, while it still happens (W-01)."""
-    lines = [match for match in seen if match.signature.id == "gu_timeout"]
+    lines = killed_by_timeout(context, seen)
     if len(lines) < REPEATED:
         return
     calls = [item for item in context.evidence.all("probe.http", POD) if item.seen and HONEST in item.subject]

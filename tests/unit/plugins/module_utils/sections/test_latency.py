@@ -68,15 +68,22 @@ def test_workers_that_slow_peers_hold(context: MakeContext, server: str, health:
     assert ("latency.workers_blocked" in found) is expected
 
 
+def test_workers_that_are_killed_are_not_merely_held(context: MakeContext) -> None:
+    waits = call("/health", 5.0, "timeout"), call(SEARCH, 35.0, "timeout"), limited(None), used("20m")
+    earlier = killed("11:58:00", "11:58:30", run="previous")
+    assert "latency.workers_blocked" in names(context, *waits, web_server="gunicorn")
+    assert "latency.workers_blocked" not in names(context, *waits, earlier, web_server="gunicorn")
+
+
 def test_an_answer_that_is_late_comes_from_a_worker_that_is_free(context: MakeContext) -> None:
     found = names(context, limited(None), used("20m"), call("/health", 2.7), call(SEARCH, 4.4), web_server="gunicorn")
     assert found == {"latency.slow_calls"}
 
 
-def killed(*times: str) -> Evidence:
+def killed(*times: str, run: str = "current") -> Evidence:
     lines = [{"at": f"2026-01-01T{at}Z", "text": f"[1] [CRITICAL] WORKER TIMEOUT (pid:{at[-2:]})"} for at in times]
     value = {"lines": lines, "truncated": False}
-    return Evidence("kubernetes.pod_log", API, "mlflow-1/mlflow/current", AT, State.OK, value)
+    return Evidence("kubernetes.pod_log", API, f"mlflow-1/mlflow/{run}", AT, State.OK, value)
 
 
 def unready() -> Evidence:
@@ -87,6 +94,8 @@ def unready() -> Evidence:
 
 UNREADY = unready()
 TWICE = killed("11:58:00", "11:59:00")
+EARLIER = killed("11:58:00", "11:58:30", run="previous")
+LONG_AGO = killed("11:28:00", "11:28:30", run="previous")
 
 
 @pytest.mark.parametrize(
@@ -94,6 +103,8 @@ TWICE = killed("11:58:00", "11:59:00")
     [
         ((TWICE, call(SEARCH, 35.0, "timeout")), True),
         ((TWICE, call(SEARCH, 0.1)), False),
+        ((EARLIER, listed("pods", server_pod()), call(SEARCH, 35.0, "timeout")), True),
+        ((LONG_AGO, listed("pods", server_pod()), call(SEARCH, 35.0, "timeout")), False),
         ((TWICE, call(SEARCH, 0.1), call("/version", 5.0, "timeout")), False),
         ((killed("11:59:00"), call(SEARCH, 35.0, "timeout")), False),
         ((TWICE,), False),
