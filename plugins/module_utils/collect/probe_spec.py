@@ -54,14 +54,15 @@ def prefixed(prefix: str, paths: Iterable[str] = PATHS) -> list[str]:
 
 
 def requests_to(
-    base: str, paths: Iterable[str], headers: Mapping[str, str], host_header: str = ""
+    base: str, paths: Iterable[str], headers: Mapping[str, str], host_header: str = "", other_hosts: Iterable[str] = ()
 ) -> list[dict[str, Any]]:
-    """Build requests to one address."""
+    """Build requests to one address; ``other_hosts`` are tried where the address itself is no allowed host."""
     return [
         {
             "subject": base + path + (f" (Host: {host_header})" if host_header else ""),
             "url": base + path,
             "host_header": host_header,
+            "other_hosts": list(other_hosts),
             "headers": dict(headers),
             "seconds": next((seconds for end, seconds in PATIENCE.items() if path.endswith(end)), HTTP_SECONDS),
         }
@@ -127,6 +128,14 @@ def service_address(target: Target, client: Mapping[str, Any] | None) -> str:
     return usual
 
 
+def names_of_service(target: Target) -> list[str]:
+    """Return the Host headers of clients that call the Service by its names; its pods' addresses may not be allowed."""
+    if not target.service or not target.service_port:
+        return []
+    short = f"{target.service}.{target.namespace}"
+    return [f"{name}:{target.service_port}" for name in (f"{short}.svc.cluster.local", short, target.service)]
+
+
 def ingress_hosts(evidence: EvidenceSet, target: Target) -> list[str]:
     """Return the hosts whose requests ingresses lead to the server's Service; stars are no names."""
     found = {
@@ -165,7 +174,7 @@ def server_spec(
     serving: bool,
     dependencies: bool,
     settle_seconds: float = 0.0,
-    hosts: Iterable[str] = (),
+    hosts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Ask what the server experiences; beyond the first pod only whether it reaches the database.
 
@@ -197,7 +206,8 @@ def server_spec(
         }
         base = f"http://127.0.0.1:{target.port}"
         headers = authorization(settings)
-        requests = requests_to(base, prefixed(target.static_prefix), headers)
+        known = [*names_of_service(target), *hosts]
+        requests = requests_to(base, prefixed(target.static_prefix), headers, other_hosts=known)
         if settings.host_header:
             requests += requests_to(base, [target.static_prefix + SEARCH], headers, settings.host_header)
         for host in hosts:
@@ -250,7 +260,8 @@ def source_spec(
         spec["targets"].append(target_of(host, target.service_port, requests, settle_seconds, SERVICE_TRIES, through))
     for address in pod_addresses:
         paths = [target.static_prefix + path for path in (HEALTH, SEARCH)]
-        requests = requests_to(f"http://{address}:{target.port}", paths, headers)
+        known = names_of_service(target)
+        requests = requests_to(f"http://{address}:{target.port}", paths, headers, other_hosts=known)
         spec["targets"].append(target_of(address, target.port, requests, settle_seconds))
     spec["targets"] += [target_of(host, port, []) for host, port in others]
     if not patient:

@@ -14,6 +14,8 @@ from .common import Record
 
 BODY_CHARACTERS = 600
 BODY_BYTES = 64 * 1024
+REJECTED = "Invalid Host header"
+"""Body of the 403 with which MLflow answers a Host header that is not allowed (field guide W-10)."""
 KEPT_HEADERS = ("server", "content-type", "location", "www-authenticate", "retry-after", "x-content-type-options")
 
 
@@ -56,13 +58,24 @@ def request(url: str, host_header: str, headers: dict[str, str], seconds: float)
         connection.close()
 
 
+def rejects_host(answer: dict[str, Any]) -> bool:
+    return answer["status"] == http.client.FORBIDDEN and REJECTED in answer["body"]
+
+
+def admitted(item: dict[str, Any]) -> dict[str, Any]:
+    """Ask by the address, and where it is not allowed as a host by the names that clients use."""
+    answer = request(item["url"], item["host_header"], item["headers"], item["seconds"])
+    for name in item.get("other_hosts", ()):
+        if not rejects_host(answer):
+            break
+        other = request(item["url"], name, item["headers"], item["seconds"])
+        answer = answer if rejects_host(other) else other
+    return answer
+
+
 def probe(record: Record, item: dict[str, Any]) -> None:
-    """Run one request of the specification: ``url``, ``host_header``, ``headers`` and ``seconds``."""
-    record.measure(
-        "probe.http",
-        item["subject"],
-        lambda: request(item["url"], item["host_header"], item["headers"], item["seconds"]),
-    )
+    """Run one request of the specification: ``url``, ``host_header``, ``other_hosts``, ``headers`` and ``seconds``."""
+    record.measure("probe.http", item["subject"], lambda: admitted(item))
 
 
 def probe_client(record: Record, item: dict[str, Any]) -> None:

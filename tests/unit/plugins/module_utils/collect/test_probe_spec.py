@@ -16,6 +16,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.settings
 from .conftest import listing, workload
 
 SETTINGS = Settings(namespace="mlflow")
+SERVICE_NAMES = ["mlflow.mlflow.svc.cluster.local:80", "mlflow.mlflow:80", "mlflow:80"]
 
 
 def test_authorization() -> None:
@@ -33,6 +34,7 @@ def test_server_spec(target: Target) -> None:
     assert spec["database"] == "db-1"
     assert spec["storage"] == {"bucket": "artifacts", "prefix": "", "region": "us-west-2", "canary": False}
     [local] = spec["targets"]
+    assert all(item["other_hosts"] == SERVICE_NAMES for item in local["requests"])
     patience = {item["url"].removeprefix("http://127.0.0.1:5000"): item["seconds"] for item in local["requests"]}
     assert patience[probe_spec.SEARCH] == 35
     assert patience["/health"] == probe_spec.HTTP_SECONDS

@@ -19,6 +19,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/slow":
             threading.Event().wait(2)
+        if self.path == "/strict" and self.headers["Host"] != "mlflow.ml:80":
+            self.send_response(403)
+            self.end_headers()
+            self.wfile.write(b"Invalid Host header - possible DNS rebinding attack detected")
+            return
         self.send_response(403 if self.headers["Host"] == "evil" else 200)
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Set-Cookie", "session=1")
@@ -103,6 +108,25 @@ def test_request(port: int) -> None:
     assert len(value["body"]) == 600
     assert value["host_header"] == f"127.0.0.1:{port}"
     assert web.request(url, "evil", {}, 5)["status"] == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "names", "status", "asked"),
+    [
+        ("/strict", ["mlflow", "mlflow.ml:80"], 200, "mlflow.ml:80"),
+        ("/strict", ["mlflow"], 403, ""),
+        ("/strict", [], 403, ""),
+        ("/", ["mlflow.ml:80"], 200, ""),
+    ],
+)
+def test_a_name_that_clients_use_is_tried_where_the_address_is_not_allowed(
+    port: int, path: str, names: list[str], status: int, asked: str
+) -> None:
+    item = {"subject": "url", "url": f"http://127.0.0.1:{port}{path}", "host_header": "", "headers": {}, "seconds": 5}
+    record = common.Record()
+    web.probe(record, {**item, "other_hosts": names})
+    found = result_of(record)
+    assert (found["status"], found["host_header"]) == (status, asked or f"127.0.0.1:{port}")
 
 
 def test_a_slow_answer_is_a_time_out(port: int) -> None:
