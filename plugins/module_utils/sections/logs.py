@@ -39,10 +39,9 @@ FLOWS = {"database": TO_DATABASE, "artifact": TO_OBJECT_STORAGE}
 API_PATHS = ("/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
 
 
-UPLOAD = ("PUT", "/mlflow-artifacts/artifacts/")
-"""An upload through the server; one in parts goes to S3 by itself and needs no room here."""
-JUST_NOW = timedelta(minutes=1)
-"""An upload that worked this recently, with no complaint after it, passed through another folder than a full one."""
+TRANSFER = "/mlflow-artifacts/artifacts/"
+"""Part of the path of an upload or a download through the server; a listing has its query there."""
+CLIENT_ERROR, SERVER_ERROR = 400, 500
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def recovered(context: Context, match: Match) -> bool:
     if identifier == "logs.host_rejected":
         return host_unimportant(context, match)
     if identifier == "logs.temporary_folder_full":
-        return uploads_work(context, match.evidence.subject.partition("/")[0], after=match.at)
+        return uploads_since(context, match.evidence.subject.partition("/")[0], match.at)
     return False
 
 
@@ -212,19 +211,27 @@ def later_write(context: Context, match: Match) -> bool:
     return len(writes) >= WRITES_OF_SPACE or parse_time(max(writes)) - parse_time(match.at) > FULL_DISK_MEMORY
 
 
-def uploads_work(context: Context, pod: str, after: str = "") -> bool:
-    """Tell whether a pod's last upload in its access log worked, and follows a moment, or is recent without one."""
-    last: tuple[str, int] | None = None
+def transfers(context: Context, pod: str) -> list[tuple[str, str, int]]:
+    """Return time, method and status of the artifact transfers in a pod's access log, in order."""
+    found = []
     for item, dummy in relevant_logs(context):
-        if not item.subject.startswith(f"{pod}/") or not item.subject.endswith("/current"):
-            continue
-        for line in item.value["lines"]:
-            found = ACCESS.search(line["text"])
-            if found and found["method"] == UPLOAD[0] and UPLOAD[1] in found["path"] and line.get("at"):
-                last = max(last or ("", 0), (str(line["at"]), int(found["status"])))
-    if last is None or last[1] >= 400:
-        return False
-    return last[0] > after if after else context.now - parse_time(last[0]) <= JUST_NOW
+        if item.subject.startswith(f"{pod}/") and item.subject.endswith("/current"):
+            for line in item.value["lines"]:
+                match = ACCESS.search(line["text"])
+                if match and TRANSFER in match["path"] and line.get("at"):
+                    found.append((str(line["at"]), match["method"], int(match["status"])))
+    return sorted(found)
+
+
+def transfers_fail(context: Context, pod: str) -> bool:
+    """Tell whether a pod's last artifact transfer failed by itself."""
+    return any(status >= SERVER_ERROR for dummy, dummy_method, status in transfers(context, pod)[-1:])
+
+
+def uploads_since(context: Context, pod: str, moment: str) -> bool:
+    return any(
+        at > moment and method == "PUT" and status < CLIENT_ERROR for at, method, status in transfers(context, pod)
+    )
 
 
 def host_unimportant(context: Context, match: Match) -> bool:

@@ -3,8 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Room for artifacts on their way through the server: a full file system in the pod (field guide A-16).
 
-What the pod measures outweighs what the log says. A database whose disk is full says so in other words (D-22), and a
-pod that used more than its share of the node's disk is evicted (K-17), which the pods' section judges.
+What the pod measures outweighs what the log says. A full folder alone is no trouble: a process that finds it full takes
+another one, and uvicorn streams uploads past it (read in MLflow 3.17.2), so a transfer has to have failed. A database
+whose disk is full says so in other words (D-22), and a pod that used more than its share of the node's disk is evicted
+(K-17), which the pods' section judges.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 from ..core.evidence import API, POD, Evidence
 from ..core.findings import Context, Finding, SectionResult, keys
 from ..core.workload import container_spec, current_pods, workload_name
-from .logs import Match, matches, own_log, uploads_work
+from .logs import Match, matches, own_log, transfers_fail, uploads_since
 
 ROOM_BYTES = 1 << 20
 """With less than this no artifact worth the name passes; file systems round, and some keep a little back."""
@@ -32,14 +34,14 @@ def judge(context: Context, result: SectionResult) -> None:
         room = item.value["temporary"]
         pod = str(item.value.get("probe_pod") or "")
         lines = [match for match in said if match.evidence.subject.startswith(f"{pod}/")]
-        if room and is_full(room) and (lines or not uploads_work(context, pod)):
+        if room and is_full(room) and (lines or transfers_fail(context, pod)):
             result.findings.append(full(context, item, lines))
         elif room and not is_full(room):
             result.rule_out("web_server.artifact_disk_full", item)
     seen = {str(item.value.get("probe_pod") or "") for item in measured}
     unseen = [match for match in said if match.evidence.subject.partition("/")[0] not in seen]
     pods = {match.evidence.subject.partition("/")[0] for match in unseen}
-    if unseen and not any(uploads_work(context, pod, after=unseen[-1].at) for pod in pods):
+    if unseen and not any(uploads_since(context, pod, unseen[-1].at) for pod in pods):
         result.findings.append(only_said(context, unseen))
 
 
@@ -80,7 +82,7 @@ def full(context: Context, item: Evidence, lines: list[Match]) -> Finding:
     return Finding(
         "web_server.artifact_disk_full",
         workload_name(context),
-        f"uploads pass through {room['folder']} of pod {pod}, which is full: {room['free_bytes']} of "
+        f"artifacts pass through {room['folder']} of pod {pod}, which is full: {room['free_bytes']} of "
         f"{room['total_bytes']} bytes are free{names} ({where}); {clearable} bytes of old artifacts lie in it",
         keys([context.evidence.first("kubernetes.pods", API), item, *(match.evidence for match in lines)]),
         since=lines[0].at or None if lines else None,
