@@ -40,7 +40,7 @@ OPERATOR_ACTIONS = (
     "s3:GetLifecycleConfiguration", "cloudwatch:GetMetricData", "cloudwatch:GetMetricStatistics",
     "cloudwatch:ListMetrics", "cloudwatch:DescribeAlarms", "logs:Describe*", "logs:FilterLogEvents",
     "logs:GetLogEvents", "sts:GetCallerIdentity", "ec2:AuthorizeSecurityGroupIngress",
-    "rds:StartDBInstance", "rds:CreateDBSnapshot",
+    "rds:StartDBInstance", "rds:StopDBInstance", "rds:CreateDBSnapshot",
 )  # fmt: skip
 PUBLIC_ACCESS_BLOCK = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 SERVER_OBJECT_ACTIONS = (

@@ -162,7 +162,7 @@ WEB = (
          (*API, KILLED, *PODS, "web_server.not_answering", "service.no_endpoints", "service.unreachable"),
          ("look at slow calls first, then at --timeout and --workers",), (), ("W-01",)),
     Kind("web_server.artifact_disk_full", CAUSE, "high", ML, (*ARTIFACTS, "logs.temporary_folder_full"),
-         ("free or enlarge {folder} of {kind}/{deployment}; large files can go to S3 directly or in parts",), (), ("A-16", "F-03")),
+         ("free or enlarge the temporary folder {folder} of {kind}/{deployment}; large files can go to S3 directly or in parts",), (), ("A-16", "F-03")),
     Kind("web_server.api_failing", SYMPTOM, "critical", ML, ("service.unreachable",)),
     Kind("web_server.registry_failing", SYMPTOM, "high", ML),
     Kind("web_server.not_answering", SYMPTOM, "critical", ML, (*PODS, "service.unreachable", "service.no_endpoints")),

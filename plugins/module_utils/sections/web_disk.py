@@ -108,5 +108,5 @@ def only_said(context: Context, lines: list[Match]) -> Finding:
         tuple(dict.fromkeys(match.evidence.key for match in lines)),
         since=lines[0].at or None,
         measured=True,
-        facts={"folder": "the folder for temporary files"},
+        facts={"folder": "(/tmp, unless TMPDIR names another)"},
     )
