@@ -34,8 +34,9 @@ def judge(context: Context, result: SectionResult) -> None:
         room = item.value["temporary"]
         pod = str(item.value.get("probe_pod") or "")
         lines = [match for match in said if match.evidence.subject.startswith(f"{pod}/")]
-        if room and is_full(room) and (lines or transfers_fail(context, pod)):
-            result.findings.append(full(context, item, lines))
+        failed = bool(lines) or transfers_fail(context, pod)
+        if room and is_full(room) and (failed or not log_seen(context, pod)):
+            result.findings.append(full(context, item, lines, failed=failed))
         elif room and not is_full(room):
             result.rule_out("web_server.artifact_disk_full", item)
     seen = {str(item.value.get("probe_pod") or "") for item in measured}
@@ -50,6 +51,12 @@ def is_full(room: Mapping[str, Any]) -> bool:
     least = min(ROOM_BYTES, SMALL_SHARE * int(room["total_bytes"]))
     no_names = int(room["total_inodes"]) > 0 and int(room["free_inodes"]) == 0
     return int(room["free_bytes"]) <= least or no_names
+
+
+def log_seen(context: Context, pod: str) -> bool:
+    """Tell whether the pod's log could be read: only then does its silence say that no transfer failed."""
+    subject = f"{pod}/{context.target.container}/current"
+    return any(item.seen for item in context.evidence.all("kubernetes.pod_log", API, subject))
 
 
 def volume_at(context: Context, pod: str, mount: str) -> tuple[str, str]:
@@ -68,7 +75,7 @@ def volume_at(context: Context, pod: str, mount: str) -> tuple[str, str]:
     return "", ""
 
 
-def full(context: Context, item: Evidence, lines: list[Match]) -> Finding:
+def full(context: Context, item: Evidence, lines: list[Match], *, failed: bool) -> Finding:
     """Say which file system is full, and how much of the artifact cache in it could be cleared."""
     room, cache = item.value["temporary"], item.value.get("cache") or {}
     pod = str(item.value.get("probe_pod") or "")
@@ -94,6 +101,7 @@ def full(context: Context, item: Evidence, lines: list[Match]) -> Finding:
             "free": room["free_bytes"],
             "size": room["total_bytes"],
             "clearable_bytes": clearable,
+            "later": not failed,
         },
     )
 

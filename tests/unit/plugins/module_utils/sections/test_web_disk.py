@@ -84,7 +84,8 @@ def test_the_log_speaks_for_a_pod_that_was_not_entered(context: MakeContext) -> 
 
 
 def test_somebody_has_to_have_failed(context: MakeContext) -> None:
-    assert CAUSE not in found(context, disk(0))
+    assert found(context, disk(0))[CAUSE].facts["later"]  # nobody could read the log
+    assert CAUSE not in found(context, disk(0), log((LATE, "started")))
     assert CAUSE not in found(context, disk(0), log((EARLY, REFUSED), (LATE, UPLOADED)))
     assert CAUSE in found(context, disk(0), log((EARLY, UPLOADED), (LATE, FULL)))
     assert CAUSE in found(context, disk(0), log((EARLY, UPLOADED), (LATE, REFUSED)))
@@ -93,5 +94,6 @@ def test_somebody_has_to_have_failed(context: MakeContext) -> None:
 def test_what_can_be_cleared_is_said(context: MakeContext) -> None:
     cause = found(context, disk(0, old=4096), log((LATE, FULL)))[CAUSE]
     assert cause.facts["clearable_bytes"] == 4096
+    assert not cause.facts["later"]
     assert cause.facts["volume"] == "scratch"
     assert "emptyDir of 16Mi in memory" in cause.summary
