@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from tests.lab import clients, kube, node, processes, settings
-from tests.lab.faults import model, phases, playbooks
+from tests.lab.faults import phases, playbooks, reading
 from tests.lab.repairs import runs
 from tests.lab.repairs.stage import BEFORE_WRITE, JUDGED, WITHIN, Stage, flat, require
 
@@ -25,7 +25,7 @@ OTHER_IMAGE = f"{REPOSITORY}:2.22.5"
 @contextmanager
 def faulty(stage: Stage, name: str) -> Iterator[None]:
     """Put a fault of the catalogue in until its symptom shows; afterwards all is well again and nothing remembered."""
-    fault = model.load_all(FAULTS, [name])[name]
+    fault = reading.read_all(FAULTS, [name])[name]
     injection = phases.inject(name, fault, FAULTS, stage.server)
     try:
         for seen in phases.prove(fault.symptom, injection):

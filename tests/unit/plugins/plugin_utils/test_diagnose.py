@@ -49,11 +49,11 @@ def lease(holder: str) -> Evidence:
 
 
 def policy(folder: Path, *evidence: Evidence, me: str = "me", **more: Any) -> Policy:
-    return policy_of(Settings(namespace="ml", **more), EvidenceSet(evidence), History(folder), SERVER, NOW, me)
+    return policy_of(Settings(namespace="ml", **more), EvidenceSet(list(evidence)), History(folder), SERVER, NOW, me)
 
 
 def test_what_the_operator_allowed_is_what_the_guards_get(tmp_path: Path) -> None:
-    more = {"attempts": 5, "cooldown_seconds": 60, "quiet_minutes": 3, "approved_plan": "d1"}
+    more: dict[str, Any] = {"attempts": 5, "cooldown_seconds": 60, "quiet_minutes": 3, "approved_plan": "d1"}
     found = policy(tmp_path, allowed_steps=("restart",), **more)
     assert (found.allowed_steps, found.approved_plan, found.most_attempts) == (("restart",), "d1", 5)
     assert (found.cooldown, found.quiet, found.now) == (timedelta(seconds=60), timedelta(minutes=3), NOW)
