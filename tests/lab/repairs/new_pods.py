@@ -19,7 +19,6 @@ PATCH = ("patch", "deployments")
 QUOTA = "no-more-pods"
 PATIENCE = 40
 REPOSITORY = settings.SERVER_IMAGE.rpartition(":")[0]
-OTHER_IMAGE = f"{REPOSITORY}:2.22.5"
 
 
 @contextmanager
@@ -75,7 +74,7 @@ def moved_tag(stage: Stage) -> None:
     try:
         use(stage, image)
         playbooks.diagnose(stage.server, stage.reports)
-        tag(OTHER_IMAGE, image)
+        tag(settings.OLDER_SERVER_IMAGE, image)
         not_restarted(stage, {"new_pod"}, "its tag was moved")
     finally:
         use(stage, before)
@@ -94,7 +93,9 @@ def rollout_never_ready(stage: Stage) -> None:
             code, output = run.finish()
             report = playbooks.newest(stage.reports)
             told = (code != 0, report["outcome"])
-            require(told in ((True, "unknown"), (True, "unchanged")), f"it ended as {told}: {output[-1500:]}")
+            # The server was well before, and is at risk now: the quota is told as its cause.
+            require(told == (True, "worse"), f"it ended as {told}: {output[-1500:]}")
+            require("pods.quota_exceeded" in str(report["verdict"]["causes"]), f"told: {report['verdict']['causes']}")
             require(stage.attempts() == [("restart", JUDGED, report["outcome"])], f"the record is {stage.attempts()}")
             not_restarted(stage, {"attempts", "rollout"}, "a rollout is under way")
             clients.wait(stage.server.name, ok=True, timeout=WITHIN, since=datetime.now(UTC))
