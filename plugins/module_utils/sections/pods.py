@@ -48,6 +48,10 @@ CREATE_FAILURES = (
 GATE_PATIENCE = timedelta(seconds=20)
 """A load balancer's controller sets its condition within some seconds after the containers are ready."""
 
+NODE_NOT_TOLD = re.compile(r"no relationship found between node '")
+"""The node authorizer hears of a new pod a moment after the kubelet (Kubernetes documentation, Using Node Authorization);
+the kubelet's next try gets through."""
+
 REPEATED = 2
 INIT_SECONDS = 120
 """Migrations of a small database end within seconds; waiting for something that does not come never ends."""
@@ -325,7 +329,7 @@ def volumes(context: Context, pod: Mapping[str, Any], events: list[dict[str, Any
                     since=event_start(event),
                 )
             )
-        if event.get("reason") in ("FailedMount", "FailedAttachVolume"):
+        if event.get("reason") in ("FailedMount", "FailedAttachVolume") and not NODE_NOT_TOLD.search(text):
             missing = MISSING_OBJECT.search(text)
             if missing:
                 result.findings.append(config_missing(context, missing, text, event_start(event)))

@@ -218,3 +218,23 @@ def test_pods_that_are_evicted_one_after_the_other(times: int, expected: bool) -
         item["status"] = {"phase": "Failed", "reason": "Evicted", "message": "ephemeral local storage exceeds"}
         gone.append(item)
     assert ("pods.evicted" in found(listed(pod(True), *gone))) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('MountVolume.SetUp failed for volume "data" : mount failed: exit status 32', ["pods.volume_not_mounted"]),
+        ('MountVolume.SetUp failed for volume "ca" : configmap "corporate-ca" not found', ["pods.config_missing"]),
+        (
+            'MountVolume.SetUp failed for volume "kube-api-access-ksqpj" : failed to fetch token: serviceaccounts "ml" is '
+            'forbidden: User "system:node:node0" cannot create resource "serviceaccounts/token" in API group "" in the '
+            "namespace \"ml\": no relationship found between node 'node0' and this object",
+            [],
+        ),
+    ],
+)
+def test_a_volume_that_cannot_be_mounted(text: str, expected: list[str]) -> None:
+    pending = pod(False)
+    pending["status"] = {"phase": "Pending", "conditions": []}
+    ids = found(listed(pending), events(("FailedMount", text)))
+    assert [one for one in ids if one in ("pods.volume_not_mounted", "pods.config_missing")] == expected
