@@ -49,8 +49,8 @@ GATE_PATIENCE = timedelta(seconds=20)
 """A load balancer's controller sets its condition within some seconds after the containers are ready."""
 
 NODE_NOT_TOLD = re.compile(r"no relationship found between node '")
-"""The node authorizer hears of a new pod a moment after the kubelet (Kubernetes documentation, Using Node Authorization);
-the kubelet's next try gets through."""
+"""The node authorizer hears of a new pod a moment after the kubelet, whose next try gets through (Kubernetes
+documentation, Using Node Authorization)."""
 
 REPEATED = 2
 INIT_SECONDS = 120

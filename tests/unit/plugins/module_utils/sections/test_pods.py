@@ -226,8 +226,8 @@ def test_pods_that_are_evicted_one_after_the_other(times: int, expected: bool) -
         ('MountVolume.SetUp failed for volume "data" : mount failed: exit status 32', ["pods.volume_not_mounted"]),
         ('MountVolume.SetUp failed for volume "ca" : configmap "corporate-ca" not found', ["pods.config_missing"]),
         (
-            'MountVolume.SetUp failed for volume "kube-api-access-ksqpj" : failed to fetch token: serviceaccounts "ml" is '
-            'forbidden: User "system:node:node0" cannot create resource "serviceaccounts/token" in API group "" in the '
+            'MountVolume.SetUp failed for volume "kube-api-access-ksqpj" : failed to fetch token: serviceaccounts "ml" '
+            'is forbidden: User "system:node:node0" cannot create resource "serviceaccounts/token" in the '
             "namespace \"ml\": no relationship found between node 'node0' and this object",
             [],
         ),
