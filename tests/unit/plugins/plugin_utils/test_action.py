@@ -46,6 +46,7 @@ def action(variables: dict[str, Any] | None = None, *, check_mode: bool = False,
     connection = connection_loader.get("local", context)
     templar = ansible.template.Templar(loader=loader, variables=dict(variables or {}))
     made = Echo(task, connection, context, loader, templar, None)
+    made._load_name = "echo"  # what the plug-in loader sets
     made.variables = dict(variables or {})
     return made
 
