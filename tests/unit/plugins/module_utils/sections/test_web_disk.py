@@ -40,8 +40,8 @@ def pods() -> Evidence:
     mount = {"name": "scratch", "mountPath": "/tmp"}
     pod["spec"]["containers"][0] |= {"name": "mlflow", "volumeMounts": [mount]}
     pod["spec"]["volumes"] = [{"name": "scratch", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}}]
-    states = [{"name": name, "state": {"running": {}}} for name in ("mlflow", "side")]
-    pod["status"]["containerStatuses"] = states
+    running: dict[str, Any] = {"state": {"running": {}}}
+    pod["status"]["containerStatuses"] = [{"name": name, **running} for name in ("mlflow", "side")]
     return listed("pods", pod)
 
 
