@@ -96,7 +96,7 @@ def scaled_to_zero(context: Context, result: SectionResult) -> None:
 
 def creation_failures(context: Context, result: SectionResult) -> None:
     """Find pods that could not even be created: quota, admission; the condition outlives the events."""
-    refused = [*refused_by_condition(context), *([] if current_pods(context) else refused_by_event(context))]
+    refused = refused_by_condition(context) if replica_sets(context) else refused_by_event(context)
     for text, since in refused[:1]:
         missing = MISSING_OBJECT.search(text)
         if missing:
@@ -151,10 +151,12 @@ def refused_by_condition(context: Context) -> list[tuple[str, str]]:
 
 
 def refused_by_event(context: Context) -> list[tuple[str, str]]:
-    newest = [item["metadata"]["name"] for item in replica_sets(context)[:1]]
+    """Return what the API says to a StatefulSet, which has no such condition; its events tell of the past as well."""
+    if current_pods(context):
+        return []
     return [
         (event.get("message", ""), event_start(event))
-        for event in events_about(context, *newest, context.target.deployment)
+        for event in events_about(context, context.target.deployment)
         if event.get("reason") == "FailedCreate"
         and any(pattern.search(event.get("message", "")) for dummy, pattern in CREATE_FAILURES)
     ]

@@ -238,3 +238,32 @@ def test_a_volume_that_cannot_be_mounted(text: str, expected: list[str]) -> None
     pending["status"] = {"phase": "Pending", "conditions": []}
     ids = found(listed(pending), events(("FailedMount", text)))
     assert [one for one in ids if one in ("pods.volume_not_mounted", "pods.config_missing")] == expected
+
+
+REFUSED = 'Error creating: pods "mlflow-1" is forbidden: maximum memory usage per Container is 512Mi, but limit is 1Gi'
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ([{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": REFUSED}], True),
+        ([], False),
+    ],
+)
+def test_a_replica_set_that_may_create_pods_again(conditions: list[dict[str, Any]], expected: bool) -> None:
+    replica_set = {
+        "metadata": {
+            "name": "mlflow-1",
+            "namespace": "ml",
+            "annotations": {"deployment.kubernetes.io/revision": "1"},
+            "ownerReferences": [{"kind": "Deployment", "name": "mlflow"}],
+        },
+        "spec": {"template": {"metadata": {"labels": {"app": "mlflow"}}}},
+        "status": {"conditions": conditions},
+    }
+    ids = found(
+        ("kubernetes.replicasets", "api", "ml", {"items": [replica_set]}),
+        listed(),
+        events(("FailedCreate", REFUSED)),
+    )
+    assert ("pods.admission_denied" in ids) is expected
