@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -157,12 +159,23 @@ def _database(change: model.Database, injection: Injection) -> None:
         database.read_only(identifier, change.read_only)
     if change.hold is not None:
         database.hold(identifier, change.hold)
+    if change.hold_seconds is not None:
+        database.hold(identifier)
+        release = threading.Timer(change.hold_seconds, _let_go, [identifier])
+        release.daemon = True
+        release.start()
     if change.lock is not None:
         database.lock_table(identifier, change.lock)
     if change.process is not None:
         (database.stop_process if change.process == "stopped" else database.start_process)(identifier)
     if change.drop_connections:
         database.drop_connections(identifier)
+
+
+def _let_go(identifier: str) -> None:
+    """End what lingers, unless its server is gone meanwhile."""
+    with contextlib.suppress(LabError):
+        database.hold(identifier, on=False)
 
 
 def _wait(wait: model.Wait, injection: Injection) -> None:

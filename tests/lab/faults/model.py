@@ -152,7 +152,7 @@ class Database(Strict):
     ``refuse``: new connections are reset; ``drop``: every packet is lost; ``slow``: milliseconds by which packets are
     delayed; ``fill``: connections held by somebody; ``read_only``; ``process``: the server process, of which RDS is
     not told; ``lock``: a table that somebody else's open transaction holds; ``hold``: RDS lingers in the next
-    ``starting`` or ``rebooting``; ``drop_connections``: all sessions end, once.
+    ``starting`` or ``rebooting``, with ``hold_seconds`` for so long; ``drop_connections``: all sessions end, once.
     """
 
     refuse: bool | None = None
@@ -163,6 +163,7 @@ class Database(Strict):
     process: Literal["stopped", "started"] | None = None
     lock: str | None = Field(default=None, pattern=r"^[a-z_]+$")
     hold: bool | None = None
+    hold_seconds: int | None = Field(default=None, gt=0)
     drop_connections: Literal[True] | None = None
 
     @model_validator(mode="after")
