@@ -26,6 +26,7 @@ from tests.lab.settings import LabError
 
 OUTPUT = settings.REPOSITORY / "build" / "bench"
 CLIENT_SECONDS = 15.0
+FLEET = 11
 """A client that works seldom: what it takes of the processor is not what is measured."""
 METRICS_SECONDS = 90.0
 
@@ -82,6 +83,19 @@ def measured(made: dict[str, servers.Server], known: list[contenders.Contender],
     return results
 
 
+def each_further(server: servers.Server, rounds: int) -> float:
+    """Seconds that each further server of a run takes: one run for many less one run for one, by medians."""
+    medians = []
+    for number in (1, FLEET):
+        argv, environment = contenders.fleet(OUTPUT / "fleet", server, number)
+        samples = [measure.run(argv, environment, OUTPUT / "logs" / f"fleet-{number}.txt") for dummy in range(rounds)]
+        if any(sample.code for sample in samples):
+            raise LabError(f"a run for {number} hosts failed; see {OUTPUT / 'logs'}")
+        medians.append(statistics.median(sample.seconds for sample in samples))
+        say(f"a run for {number} hosts: {medians[-1]:.1f} s")
+    return round((medians[1] - medians[0]) / (FLEET - 1), 2)
+
+
 def ratios(results: dict[str, Any]) -> dict[str, float]:
     """How many times as long as our diagnosis the others take, by medians."""
     ours = results["diagnose"]["median_seconds"]
@@ -108,6 +122,7 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
     known = contenders.contenders(reports)
     with two_servers(arguments.servers, arguments.fault) as made:
         results = measured(made, known, arguments.rounds)
+        further = each_further(made["healthy"], arguments.rounds)
         found = last_reports(reports)
         last = {state: found[server.namespace] for state, server in made.items()}
     failed = [one for one, row in results["healthy"].items() if any(row["codes"])]
@@ -119,6 +134,7 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
         "fault": arguments.fault,
         "machine": {"processors": os.cpu_count(), "load_before": round(load, 2)},
         "titles": {one.name: one.title for one in known},
+        "each_further_server": {"seconds": further, "servers": FLEET},
         "ratios": ratios(results["healthy"]),
         "ratios_broken": ratios(results["broken"]),
         "parts": {state: report["seconds"] for state, report in last.items()},

@@ -145,6 +145,26 @@ def diagnose(reports: Path, server: servers.Server) -> tuple[list[str], dict[str
     return [playbooks.ansible_playbook(), "mlops.mlflow_runbook.diagnose", *words], _environment()
 
 
+def fleet(reports: Path, server: servers.Server, number: int) -> tuple[list[str], dict[str, str]]:
+    """Our command for ``number`` hosts of an inventory, which all name one server: the machine does not hold fifty."""
+    host = {"ansible_connection": "local", "mlflow_namespace": server.namespace}
+    hosts = {
+        f"server-{one}": {**host, "mlflow_report_dir": str(reports / f"server-{one}")} for one in range(1, number + 1)
+    }
+    inventory = reports / f"{number}.json"
+    settings.write_text(inventory, json.dumps({"all": {"hosts": hosts}}))
+    command = [
+        "mlops.mlflow_runbook.diagnose",
+        "-e",
+        "mlflow_hosts=all",
+        "--inventory",
+        str(inventory),
+        "--forks",
+        "10",
+    ]
+    return [playbooks.ansible_playbook(), *command], _environment()
+
+
 def script(server: servers.Server) -> tuple[list[str], dict[str, str]]:
     """The runbooks' commands, typed without a pause."""
     usual = _environment()

@@ -56,6 +56,11 @@ def table(summary: dict[str, Any]) -> str:
         for name, row in summary["servers"][state].items():
             lines.append(f"| {state} | {name} | {spelt(row['kubernetes'])} | {spelt(row['aws'])} |")
     lines += ["", "What they answer: " + "; ".join(answer(summary, state) for state in STATES) + "."]
+    further = summary["each_further_server"]
+    lines += [
+        "",
+        f"In one run of `diagnose` for {further['servers']} hosts, each further one takes {further['seconds']} s.",
+    ]
     lines += ["", *spent(summary)]
     return "\n".join(lines) + "\n"
 
