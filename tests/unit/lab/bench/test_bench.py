@@ -43,6 +43,7 @@ SUMMARY = {
     "fault": "selector_matches_nothing",
     "machine": {"processors": 2, "load_before": 0.1},
     "titles": {"diagnose": "ours", "script": "typed", "playbook": "plain"},
+    "each_further_server": {"seconds": 0.7, "servers": 11},
     "parts": {state: {"total": 3.0, "collect": 2.8, "cluster": 0.3, "probes": 2.4} for state in page.STATES},
     "answers": {
         "healthy": {"status": "healthy", "causes": []},
