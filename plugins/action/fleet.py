@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -72,7 +73,7 @@ def server_of(host: str, variables: Mapping[str, Any], folder: Path) -> Server:
     report = read_json(Path(path), None) if path else None
     if report is None:
         return Server(host, "", "", None, "there is no report on it: its diagnosis failed")
-    return Server(host, path, str(Path(path).with_suffix(".html").relative_to(folder)), report)
+    return Server(host, path, os.path.relpath(Path(path).with_suffix(".html"), folder), report)
 
 
 def publish(document: Mapping[str, Any], folder: Path) -> str:

@@ -11,7 +11,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +26,7 @@ from tests.lab.settings import LabError
 
 OUTPUT = settings.REPOSITORY / "build" / "bench"
 CLIENT_SECONDS = 15.0
-FLEET = 11
+FURTHER = 4
 """A client that works seldom: what it takes of the processor is not what is measured."""
 METRICS_SECONDS = 90.0
 
@@ -83,17 +83,29 @@ def measured(made: dict[str, servers.Server], known: list[contenders.Contender],
     return results
 
 
-def each_further(server: servers.Server, rounds: int) -> float:
-    """Seconds that each further server of a run takes: one run for many less one run for one, by medians."""
+def each_further(known: Sequence[servers.Server], rounds: int) -> float:
+    """Seconds that each further server of a run takes: one run for all less one run for the first, by medians."""
     medians = []
-    for number in (1, FLEET):
-        argv, environment = contenders.fleet(OUTPUT / "fleet", server, number)
-        samples = [measure.run(argv, environment, OUTPUT / "logs" / f"fleet-{number}.txt") for dummy in range(rounds)]
+    for fleet in (known[:1], known):
+        argv, environment = contenders.fleet(OUTPUT / "fleet", fleet)
+        log = OUTPUT / "logs" / f"fleet-{len(fleet)}.txt"
+        samples = [measure.run(argv, environment, log) for dummy in range(rounds)]
         if any(sample.code for sample in samples):
-            raise LabError(f"a run for {number} hosts failed; see {OUTPUT / 'logs'}")
+            raise LabError(f"a run for {len(fleet)} servers failed; see {log}")
         medians.append(statistics.median(sample.seconds for sample in samples))
-        say(f"a run for {number} hosts: {medians[-1]:.1f} s")
-    return round((medians[1] - medians[0]) / (FLEET - 1), 2)
+        say(f"a run for {len(fleet)} servers: {medians[-1]:.1f} s")
+    return round((medians[1] - medians[0]) / (len(known) - 1), 2)
+
+
+@contextmanager
+def more_servers(prefix: str) -> Iterator[list[servers.Server]]:
+    """Further healthy servers, as many as the machine holds beside the two."""
+    names = [f"{prefix}-{number}" for number in range(3, 3 + FURTHER)]
+    try:
+        yield [servers.add(name) for name in names]
+    finally:
+        for name in set(names) & set(servers.names()):
+            servers.remove(name)
 
 
 def ratios(results: dict[str, Any]) -> dict[str, float]:
@@ -122,7 +134,8 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
     known = contenders.contenders(reports)
     with two_servers(arguments.servers, arguments.fault) as made:
         results = measured(made, known, arguments.rounds)
-        further = each_further(made["healthy"], arguments.rounds)
+        with more_servers(arguments.servers) as more:
+            further = each_further([made["healthy"], *more], arguments.rounds)
         found = last_reports(reports)
         last = {state: found[server.namespace] for state, server in made.items()}
     failed = [one for one, row in results["healthy"].items() if any(row["codes"])]
@@ -134,7 +147,7 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
         "fault": arguments.fault,
         "machine": {"processors": os.cpu_count(), "load_before": round(load, 2)},
         "titles": {one.name: one.title for one in known},
-        "each_further_server": {"seconds": further, "servers": FLEET},
+        "each_further_server": {"seconds": further, "servers": 1 + FURTHER},
         "ratios": ratios(results["healthy"]),
         "ratios_broken": ratios(results["broken"]),
         "parts": {state: report["seconds"] for state, report in last.items()},

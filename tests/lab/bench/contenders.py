@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -145,23 +145,13 @@ def diagnose(reports: Path, server: servers.Server) -> tuple[list[str], dict[str
     return [playbooks.ansible_playbook(), "mlops.mlflow_runbook.diagnose", *words], _environment()
 
 
-def fleet(reports: Path, server: servers.Server, number: int) -> tuple[list[str], dict[str, str]]:
-    """Our command for ``number`` hosts of an inventory, which all name one server: the machine does not hold fifty."""
-    host = {"ansible_connection": "local", "mlflow_namespace": server.namespace}
-    hosts = {
-        f"server-{one}": {**host, "mlflow_report_dir": str(reports / f"server-{one}")} for one in range(1, number + 1)
-    }
-    inventory = reports / f"{number}.json"
+def fleet(reports: Path, known: Sequence[servers.Server]) -> tuple[list[str], dict[str, str]]:
+    """Our command for all these servers in one run."""
+    hosts = {server.name: {"ansible_connection": "local", "mlflow_namespace": server.namespace} for server in known}
+    inventory = reports / f"{len(hosts)}.json"
     settings.write_text(inventory, json.dumps({"all": {"hosts": hosts}}))
-    command = [
-        "mlops.mlflow_runbook.diagnose",
-        "-e",
-        "mlflow_hosts=all",
-        "--inventory",
-        str(inventory),
-        "--forks",
-        "10",
-    ]
+    variables = ["-e", "mlflow_hosts=all", "-e", f"mlflow_report_dir={reports}"]
+    command = ["mlops.mlflow_runbook.diagnose", *variables, "--inventory", str(inventory), "--forks", "10"]
     return [playbooks.ansible_playbook(), *command], _environment()
 
 

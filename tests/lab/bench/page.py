@@ -59,7 +59,7 @@ def table(summary: dict[str, Any]) -> str:
     further = summary["each_further_server"]
     lines += [
         "",
-        f"In one run of `diagnose` for {further['servers']} hosts, each further one takes {further['seconds']} s.",
+        f"In one run of `diagnose` for {further['servers']} servers, each further one takes {further['seconds']} s.",
     ]
     lines += ["", *spent(summary)]
     return "\n".join(lines) + "\n"
