@@ -102,11 +102,14 @@ def reconsidered(context: Context, verdict: Verdict, repaired: str) -> Verdict:
     """Call a server healthy only when it could connect anew, and not as if nothing had been when it just recovered.
 
     Pooled connections outlive a closed security group or a lost password, so that calls which work prove too little.
+    A server whose backend store nobody saw may keep everything in a file of its pod.
     """
     if verdict.status != "healthy":
         return verdict
-    postgresql = str(context.target.backend.get("scheme") or "").startswith("postgres")
-    if postgresql and not any(result_of(item) == "ok" for item in probes_from_server(context, "probe.login")):
+    scheme = str(context.target.backend.get("scheme") or "")
+    if (not scheme or scheme.startswith("postgres")) and not any(
+        result_of(item) == "ok" for item in probes_from_server(context, "probe.login")
+    ):
         blind = Unknown("whether the server could connect to its database anew", "no login was seen", LOGIN_NEEDS)
         return replace(verdict, status="unknown", unknown=(blind, *verdict.unknown))
     over = recovery(context, repaired)
