@@ -34,11 +34,7 @@ def api_gone_before_write(stage: Stage) -> None:
     """The API server is gone between the record and the write: the next run says that nothing was written, repairs."""
     with stage.broken(), way_to_the_api() as (way, kubeconfig):
         digest, begin = stage.plan(), datetime.now(UTC)
-        with stage.remediating([BEFORE_WRITE], digest, kubeconfig=kubeconfig) as run:
-            run.reached()
-            way.cut()
-            run.go()
-            code, output = run.finish()
+        code, output = stage.meanwhile(BEFORE_WRITE, digest, way.cut, kubeconfig=kubeconfig)
         require(code != 0 and "the next run judges it" in flat(output), f"it ended with {code}: {output[-1500:]}")
         require(not stage.written(begin), f"written: {stage.written(begin)}")
         require(stage.attempts() == [(STEP, "begun", "")], f"the record is {stage.attempts()}")
@@ -49,11 +45,7 @@ def api_gone_after_write(stage: Stage) -> None:
     """The API server is gone right behind the write: the next run says that it was written, and writes nothing."""
     with stage.broken(), way_to_the_api() as (way, kubeconfig):
         digest, begin = stage.plan(), datetime.now(UTC)
-        with stage.remediating([AFTER_WRITE], digest, kubeconfig=kubeconfig) as run:
-            run.reached()
-            way.cut()
-            run.go()
-            code, output = run.finish()
+        code, output = stage.meanwhile(AFTER_WRITE, digest, way.cut, kubeconfig=kubeconfig)
         require(code != 0 and "the next run judges it" in flat(output), f"it ended with {code}: {output[-1500:]}")
         require(not stage.is_broken(), "the Service was not written")
         require(stage.attempts() == [(STEP, "begun", "")], f"the record is {stage.attempts()}")
@@ -71,11 +63,7 @@ def right_lost_before_guard(stage: Stage) -> None:
     """Every right to write is gone between plan and guards: the refusal names it, and nothing at all is written."""
     with stage.broken(), given_back(stage):
         digest, begin = stage.plan(), datetime.now(UTC)
-        with stage.remediating([GUARD], digest) as run:
-            run.reached()
-            rights.take(stage.server.namespace)
-            run.go()
-            code, output = run.finish()
+        code, output = stage.meanwhile(GUARD, digest, lambda: rights.take(stage.server.namespace))
         require(code != 0 and "leases" in flat(output), f"it ended with {code}: {output[-1500:]}")
         written = stage.written(begin, bookkeeping=False, accepted=True)
         require(not written and stage.is_broken() and not stage.attempts(), f"written: {written}, {stage.attempts()}")
@@ -88,11 +76,11 @@ def right_lost_before_write(stage: Stage) -> None:
     """The one right to write is gone behind the guards: not carried out, and text and page say so and why."""
     with stage.broken(), given_back(stage):
         digest, begin = stage.plan(), datetime.now(UTC)
-        with stage.remediating([BEFORE_WRITE], digest) as run:
-            run.reached()
-            rights.take(stage.server.namespace, keep=lambda rule: "services" not in rule["resources"])
-            run.go()
-            code, output = run.finish()
+        code, output = stage.meanwhile(
+            BEFORE_WRITE,
+            digest,
+            lambda: rights.take(stage.server.namespace, keep=lambda rule: "services" not in rule["resources"]),
+        )
         told_as_refused(stage, code, output, begin)
         require(stage.attempts() == [(STEP, JUDGED, "abandoned")], f"the record is {stage.attempts()}")
         rights.give_back(stage.server.namespace)
@@ -105,11 +93,7 @@ def all_rights_lost_before_write(stage: Stage) -> None:
     """Not even the record can be kept any more: the report says what happened, the next run records it and repairs."""
     with stage.broken(), given_back(stage):
         digest, begin = stage.plan(), datetime.now(UTC)
-        with stage.remediating([BEFORE_WRITE], digest) as run:
-            run.reached()
-            rights.take(stage.server.namespace)
-            run.go()
-            code, output = run.finish()
+        code, output = stage.meanwhile(BEFORE_WRITE, digest, lambda: rights.take(stage.server.namespace))
         told_as_refused(stage, code, output, begin)
         require("could not be recorded" in flat(output), f"it said: {output[-1500:]}")
         require(stage.attempts() == [(STEP, "begun", "")], f"the record is {stage.attempts()}")
@@ -138,11 +122,7 @@ def lease_taken_before_write(stage: Stage) -> None:
 def lost(stage: Stage, lose: Callable[[], None], words: str) -> tuple[str, datetime]:
     """Let a run lose its Lease right before the write; return the plan's digest and when it began."""
     digest, begin = stage.plan(), datetime.now(UTC)
-    with stage.remediating([HELD], digest) as run:
-        run.reached()
-        lose()
-        run.go()
-        code, output = run.finish()
+    code, output = stage.meanwhile(HELD, digest, lose)
     require(code != 0 and words in flat(output), f"it ended with {code}: {output[-1500:]}")
     require(not stage.written(begin) and stage.is_broken(), f"written: {stage.written(begin)}")
     told_as_not_carried_out(stage)

@@ -79,11 +79,9 @@ def changed_before_write(stage: Stage) -> None:
     """A person changes the object between plan and write: the API server refuses the patch as a whole."""
     with stage.broken():
         digest = stage.plan()
-        with stage.remediating([BEFORE_WRITE], digest) as run:
-            run.reached()
-            stage.patch_service({"metadata": {"labels": {"edited": "yes"}}}, person=True)
-            run.go()
-            code, output = run.finish()
+        code, output = stage.meanwhile(
+            BEFORE_WRITE, digest, lambda: stage.patch_service({"metadata": {"labels": {"edited": "yes"}}}, person=True)
+        )
         stage.patch_service({"metadata": {"labels": {"edited": None}}})
         require(code != 0 and stage.is_broken(), f"it was written over: {output[-800:]}")
         require(stage.attempts() == [(STEP, "judged", "abandoned")], f"the record is {stage.attempts()}")
@@ -91,14 +89,14 @@ def changed_before_write(stage: Stage) -> None:
 
 def healed_before_write(stage: Stage) -> None:
     """The fault is gone between plan and write: nothing is written, not even a Lease."""
+
+    def heal() -> None:
+        stage.select()
+        clients.wait(stage.server.name, ok=True, timeout=WITHIN, since=datetime.now(UTC))
+
     with stage.broken():
         digest, begin = stage.plan(), datetime.now(UTC)
-        with stage.remediating([GUARD], digest) as run:
-            run.reached()
-            stage.select()
-            clients.wait(stage.server.name, ok=True, timeout=WITHIN, since=datetime.now(UTC))
-            run.go()
-            run.finish()
+        stage.meanwhile(GUARD, digest, heal)
         require(not stage.written(begin, bookkeeping=False), f"written: {stage.written(begin, bookkeeping=False)}")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -109,6 +109,15 @@ class Stage:
     def remediating(self, tasks: list[str], digest: str, step: str = STEP, **more: Any) -> Any:
         """Start ``remediate`` so that it stops at these tasks; ``more`` are options of ``runs.stopping``."""
         return runs.stopping(tasks, "remediate", self.server, self.reports, variables(digest, step), **more)
+
+    def meanwhile(self, task: str, digest: str, happens: Callable[[], object], **more: Any) -> tuple[int, str]:
+        """Let something happen while ``remediate`` stops at a task; return its exit code and output."""
+        with self.remediating([task], digest, **more) as run:
+            run.reached()
+            happens()
+            run.go()
+            code, output = run.finish()
+        return code, output
 
     def other(self, playbook: str, **more: Any) -> playbooks.Run:
         """Run ``verify``, ``undo`` or ``restart`` with these variables."""

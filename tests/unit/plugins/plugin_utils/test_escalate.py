@@ -33,7 +33,10 @@ def test_a_secret_in_a_name_is_refused_without_the_name() -> None:
 
 
 def test_parts_without_a_secret_pass() -> None:
-    escalate.refuse_secrets({"a.txt": b"fine", "b.bin": b"\xff\xfe"}, [SECRET])
+    parts = {"a.txt": b"nothing to hide", "b.bin": b"\xff\xfe"}
+    escalate.refuse_secrets(parts, [SECRET])
+    with pytest.raises(BundleError, match=r"a\.txt"):
+        escalate.refuse_secrets(parts, [SECRET, "nothing to hide"])
 
 
 def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
