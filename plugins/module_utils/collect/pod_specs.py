@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..core.discovery import Target
-from ..core.discovery_service import matches
+from ..core.discovery_service import matches, ready_endpoints
 from ..core.evidence import API, EvidenceSet, State
 from ..core.quantity import byte_count
 from .objects import PROBE_LABEL, TRACKING_URI
@@ -189,23 +189,20 @@ def runnable_image(evidence: EvidenceSet, target: Target) -> str:
     return ""
 
 
-def ready_endpoints(evidence: EvidenceSet, target: Target) -> list[tuple[str, int | None]]:
+def addresses_behind(evidence: EvidenceSet, target: Target) -> list[tuple[str, int | None]]:
     """Return address and port of the Service's ready endpoints."""
     return [
         (address, port.get("port"))
-        for item in evidence.objects("kubernetes.endpointslices", target.namespace)
-        if (item["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == target.service
-        for endpoint in item.get("endpoints") or []
-        if (endpoint.get("conditions") or {}).get("ready") is not False
+        for endpoint, ports in ready_endpoints(evidence, target.namespace, target.service)
         for address in endpoint.get("addresses") or []
-        for port in item.get("ports") or []
+        for port in ports
     ]
 
 
 def foreign_endpoints(evidence: EvidenceSet, target: Target) -> list[tuple[str, int]]:
     """Return address and port of the Service's ready endpoints that are none of the server's pods."""
     own = {(pod.get("status") or {}).get("podIP") for pod in server_pods(evidence, target)}
-    return [(address, port) for address, port in ready_endpoints(evidence, target) if address not in own and port]
+    return [(address, port) for address, port in addresses_behind(evidence, target) if address not in own and port]
 
 
 def behind_the_service(evidence: EvidenceSet, target: Target) -> list[str] | None:
@@ -213,7 +210,7 @@ def behind_the_service(evidence: EvidenceSet, target: Target) -> list[str] | Non
     seen = evidence.first("kubernetes.endpointslices", API, target.namespace)
     if seen is None or not (seen.conclusive and seen.seen):
         return None
-    return sorted({address for address, _port in ready_endpoints(evidence, target)})
+    return sorted({address for address, _port in addresses_behind(evidence, target)})
 
 
 def publishes_unready(evidence: EvidenceSet, target: Target) -> str:

@@ -217,14 +217,18 @@ def busy(evidence: EvidenceSet, namespace: str, deployment: str, me: str, ended:
     return ""
 
 
+def end_of(spec: Mapping[str, Any]) -> datetime:
+    """Return when a Lease that was renewed runs out, by its ``spec``."""
+    return parse_time(str(spec["renewTime"])) + timedelta(seconds=int(spec.get("leaseDurationSeconds") or 0))
+
+
 def held_by_other(lease: Mapping[str, Any], me: str, ended: frozenset[str], now: datetime) -> str:
     """Say that somebody else holds a Lease that has not run out; empty otherwise."""
     spec = lease.get("spec") or {}
     holder, renewed = str(spec.get("holderIdentity") or ""), str(spec.get("renewTime") or "")
     if not holder or holder == me or not renewed:
         return ""
-    lasts = GRACE if holder in ended else timedelta(seconds=int(spec.get("leaseDurationSeconds") or 0))
-    until = parse_time(renewed) + lasts
+    until = parse_time(renewed) + GRACE if holder in ended else end_of(spec)
     if until <= now:
         return ""
     return f"{holder} works on it until {until.strftime('%Y-%m-%dT%H:%M:%SZ')} (lease/{lease['metadata']['name']})"
@@ -233,10 +237,10 @@ def held_by_other(lease: Mapping[str, Any], me: str, ended: frozenset[str], now:
 def lost(lease: Mapping[str, Any], me: str, now: datetime) -> str:
     """Say why a Lease that was taken is not ours any more; empty while it is."""
     spec, name = lease.get("spec") or {}, f"lease/{lease['metadata']['name']}"
-    holder, renewed = str(spec.get("holderIdentity") or ""), str(spec.get("renewTime") or "")
+    holder = str(spec.get("holderIdentity") or "")
     if holder != me:
         return f"{name} was taken by {holder}" if holder else f"{name} was given back by somebody else"
-    until = parse_time(renewed) + timedelta(seconds=int(spec.get("leaseDurationSeconds") or 0)) if renewed else now
+    until = end_of(spec) if spec.get("renewTime") else now
     return f"{name} ran out at {until.strftime('%Y-%m-%dT%H:%M:%SZ')}" if until <= now else ""
 
 

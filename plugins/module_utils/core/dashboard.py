@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import Any
 
+from ..probes.web import REJECTED
+
 TITLE = re.compile(r"<title>\s*MLflow\s*</title>", re.IGNORECASE)
-REJECTED_HOST = "Invalid Host header"
 REJECTED_ORIGIN = "Cross-origin request blocked"
-"""Bodies of 403 answers since MLflow 3.5 (field guide W-10 and I-13)."""
+"""Body of a 403 answer since MLflow 3.5 (field guide I-13)."""
 
 API = "/ajax-api/2.0/mlflow/experiments/search"
 """What the page itself asks first; unlike ``/health`` it needs the database."""
@@ -92,7 +93,7 @@ def refusal(answer: Answer, path: str, host: str) -> str:
     """
     if not answer.status:
         return f"{path} gets no answer: {answer.problem}"
-    if answer.status == 403 and REJECTED_HOST in answer.body:
+    if answer.status == 403 and REJECTED in answer.body:
         return (
             f"MLflow does not accept the Host header {host} (403): its allowed hosts lack it; "
             "--allowed-hosts replaces the defaults, so it has to name localhost:* as well"

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .evidence import EvidenceSet
@@ -25,6 +25,17 @@ SERVICE_HOST = re.compile(
 def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
     """Tell whether equality based selector terms all hold; an empty selector matches nothing here."""
     return bool(selector) and all(labels.get(key) == value for key, value in selector.items())
+
+
+def ready_endpoints(
+    evidence: EvidenceSet, namespace: str, service: str
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Yield a Service's ready endpoints, each with the ports of its slice; an unknown readiness counts as ready."""
+    for item in evidence.objects("kubernetes.endpointslices", namespace):
+        if (item["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == service:
+            for endpoint in item.get("endpoints") or []:
+                if (endpoint.get("conditions") or {}).get("ready") is not False:
+                    yield endpoint, item.get("ports") or []
 
 
 def find_service(

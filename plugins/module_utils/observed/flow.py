@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ..core.discovery_service import ready_endpoints
 from ..core.evidence import API, SOURCE_PREFIX, Evidence
 from ..core.findings import (
     TO_DATABASE,
@@ -137,13 +138,7 @@ def service_hop(context: Context) -> Hop:
     seen = context.evidence.first("kubernetes.endpointslices", API, context.target.namespace)
     if seen is None or not seen.seen or not context.target.service:
         return Hop(origin, target, "service", UNKNOWN)
-    ready = [
-        endpoint
-        for item in seen.value["items"]
-        if (item["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == context.target.service
-        for endpoint in item.get("endpoints") or []
-        if (endpoint.get("conditions") or {}).get("ready") is not False
-    ]
+    ready = list(ready_endpoints(context.evidence, context.target.namespace, context.target.service))
     if not ready:
         return Hop(origin, target, "service", AFFECTED, "no ready endpoint")
     return Hop(origin, target, "service", WORKS, f"{len(ready)} ready endpoint{'s' if len(ready) > 1 else ''}")

@@ -59,7 +59,8 @@ def request(url: str, host_header: str, headers: dict[str, str], seconds: float)
 
 
 def rejects_host(answer: dict[str, Any]) -> bool:
-    return answer["status"] == http.client.FORBIDDEN and REJECTED in answer["body"]
+    """Tell whether an answer, as ``request`` returns it, refuses the Host header."""
+    return answer.get("status") == http.client.FORBIDDEN and REJECTED in str(answer.get("body", ""))
 
 
 def admitted(item: dict[str, Any]) -> dict[str, Any]:

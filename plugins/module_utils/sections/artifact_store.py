@@ -12,6 +12,7 @@ from typing import Any
 from ..core.evidence import API, POD, Evidence
 from ..core.findings import TO_IDENTITY, TO_OBJECT_STORAGE, Context, Finding, SectionResult, Unknown, keys
 from ..core.workload import probes_from_server, result_of, workload_name
+from ..probes.web import REJECTED
 from . import artifact_credentials, artifact_identity, artifact_policies
 from .artifact_facts import (
     LOST,
@@ -100,7 +101,7 @@ def listed_by_mlflow(context: Context) -> list[Evidence]:
 
 def listing_failed(item: Evidence) -> bool:
     status, body = int(item.value.get("status") or 0), str(item.value.get("body", ""))
-    if "Invalid Host header" in body or SERVING_OFF.search(body):
+    if REJECTED in body or SERVING_OFF.search(body):
         return False
     if status == 404:
         return "error_code" in body  # MLflow's own document, not the page of a path that does not exist

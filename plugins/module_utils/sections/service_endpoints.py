@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..core.discovery_service import matches
+from ..core.discovery_service import matches, ready_endpoints
 from ..core.evidence import API, Evidence
 from ..core.findings import Context, Finding, SectionResult, keys
 from ..core.server_command import read_command
@@ -23,11 +23,8 @@ LOST = frozenset({"refused", "timeout", "reset"})
 
 def endpoints_of(context: Context, name: str) -> Iterator[tuple[dict[str, Any], bool]]:
     """Yield the Service's ready endpoints, and whether their slice has a port to lead to."""
-    for item in context.evidence.objects("kubernetes.endpointslices", context.target.namespace):
-        if (item["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == name:
-            for endpoint in item.get("endpoints") or []:
-                if (endpoint.get("conditions") or {}).get("ready") is not False:
-                    yield endpoint, any(port.get("port") for port in item.get("ports") or [])
+    for endpoint, ports in ready_endpoints(context.evidence, context.target.namespace, name):
+        yield endpoint, any(port.get("port") for port in ports)
 
 
 def selection(context: Context, service: Mapping[str, Any], result: SectionResult) -> None:

@@ -13,6 +13,7 @@ from ..core.discovery_service import stem_of
 from ..core.evidence import API, POD, Evidence, State
 from ..core.findings import Context, Finding, SectionResult, keys, parse_time
 from ..core.workload import changed, labels_of
+from ..probes.web import rejects_host
 from .logs import matches
 
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
@@ -22,9 +23,6 @@ REWRITING = ("rewrite", "strip", "middleware", "prefix", "snippet", "transform")
 
 PUBLISHED_WITHIN = timedelta(minutes=10)
 """A controller gives an ingress its address within minutes, a cloud's load balancer within ten."""
-
-REJECTED = "Invalid Host header"
-FORBIDDEN = 403
 
 
 def ingress(context: Context, service: Mapping[str, Any], result: SectionResult) -> None:
@@ -238,11 +236,7 @@ def hosts(context: Context, item: Mapping[str, Any], result: SectionResult) -> N
             for probe in context.evidence.all("probe.http", POD)
             if probe.seen and probe.subject.endswith(f"(Host: {host})")
         ]
-        refused = [
-            probe
-            for probe in asked
-            if probe.value.get("status") == FORBIDDEN and REJECTED in str(probe.value.get("body", ""))
-        ]
+        refused = [probe for probe in asked if rejects_host(probe.value)]
         lines = [
             match
             for match in matches(context)

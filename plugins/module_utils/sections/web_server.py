@@ -12,6 +12,7 @@ from ..core.evidence import API, POD, SOURCE_PREFIX, Evidence
 from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, keys, source_flow
 from ..core.kinds import Role
 from ..core.workload import changed, current_pods, result_of, workload, workload_name
+from ..probes.web import rejects_host
 from . import client_uris, web_disk, web_options, web_workers
 from .logs import last_api_success
 
@@ -20,7 +21,6 @@ HONEST = "experiments/search"
 
 REGISTRY = "registered-models/search"
 NOT_FOUND = 404
-REJECTED = "Invalid Host header"
 HOST_IN_URL = re.compile(r"^https?://(?P<host>[^/]+)(?P<path>/.*)?$")
 BODIES = (
     ("database.pool_exhausted", re.compile(r"QueuePool limit of size")),
@@ -215,11 +215,7 @@ def message_of(body: str) -> str:
 
 def rejected_hosts(context: Context, result: SectionResult) -> None:
     """Clients call by the Service's name; since MLflow 3.5 a name that is not allowed gets 403 (field guide W-10)."""
-    rejected = [
-        item
-        for item in calls(context, "")
-        if item.value.get("status") == 403 and REJECTED in str(item.value.get("body", ""))
-    ]
+    rejected = [item for item in calls(context, "") if rejects_host(item.value)]
     by_clients = [
         item
         for item in rejected
