@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -37,7 +38,6 @@ SAID = {
 }
 FLOWS = {"database": TO_DATABASE, "artifact": TO_OBJECT_STORAGE}
 API_PATHS = ("/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
-
 
 TRANSFER = "/mlflow-artifacts/artifacts/"
 """Part of the path of an upload or a download through the server; a listing has its query there."""
@@ -103,6 +103,10 @@ def not_ready_since(pod: Mapping[str, Any]) -> datetime | None:
     return next((parse_time(moment) for moment in moments if moment), None)
 
 
+def match_of(signature: Signature, item: Evidence, line: Mapping[str, Any], found: re.Match[str]) -> Match:
+    return Match(signature, item, line.get("at", ""), line["text"][found.start() :][:EXCERPT], found.groupdict())
+
+
 def matches(context: Context) -> Iterator[Match]:
     """Yield each line that bears a signature and lies within its window."""
     for item, horizon in relevant_logs(context):
@@ -112,22 +116,18 @@ def matches(context: Context) -> Iterator[Match]:
             for signature in SIGNATURES:
                 found = signature.pattern.search(line["text"])
                 if found:
-                    yield Match(
-                        signature, item, line.get("at", ""), line["text"][found.start() :][:EXCERPT], found.groupdict()
-                    )
+                    yield match_of(signature, item, line, found)
                     break
 
 
-def matches_of(logs: list[Evidence], identifier: str) -> list[Match]:
-    """Return the lines of some logs that bear a signature, whenever they were written."""
+def matches_of(logs: list[Evidence], identifier: str) -> Iterator[Match]:
+    """Yield the lines of some logs that bear a signature, whenever they were written."""
     (signature,) = (item for item in SIGNATURES if item.id == identifier)
-    lines = [(item, line) for item in logs for line in item.value["lines"]]
-    found = [(item, line, signature.pattern.search(line["text"])) for item, line in lines]
-    return [
-        Match(signature, item, line.get("at", ""), line["text"][match.start() :][:EXCERPT], match.groupdict())
-        for item, line, match in found
-        if match
-    ]
+    for item in logs:
+        for line in item.value["lines"]:
+            found = signature.pattern.search(line["text"])
+            if found:
+                yield match_of(signature, item, line, found)
 
 
 def matches_in_logs(context: Context, identifier: str) -> list[Evidence]:
