@@ -34,6 +34,7 @@ NAMESPACED = (
     ("horizontalpodautoscalers", "/apis/autoscaling/v2"),
     ("poddisruptionbudgets", "/apis/policy/v1"),
 )
+OF_THE_WORKLOAD = frozenset({"pods", "events", "deployments", "replicasets", "statefulsets", "endpointslices"})
 LEASES = "/apis/coordination.k8s.io/v1/leases"
 METRICS = "/apis/metrics.k8s.io/v1beta1"
 NODE_IMAGE_LIMIT = 100
@@ -114,6 +115,11 @@ class ClusterCollector:
         jobs += [self._leases] if self.leases else []
         jobs += [partial(self._source_pods, name) for name in self.sources]
         jobs += [partial(self._source_policies, name) for name in self.sources]
+        return together(jobs, self.reader.deadline)
+
+    def workload(self) -> list[Evidence]:
+        """Return what changes while pods are made."""
+        jobs: list[Job] = [partial(self._namespaced, *item) for item in NAMESPACED if item[0] in OF_THE_WORKLOAD]
         return together(jobs, self.reader.deadline)
 
     def secrets(self, names: Iterable[str], public: str, others: Iterable[str] = ()) -> list[Evidence]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
 from ..core.discovery import Target
 from ..core.discovery_service import matches, ready_endpoints
 from ..core.evidence import API, EvidenceSet, State
+from ..core.findings import parse_time
 from ..core.quantity import byte_count
 from .objects import PROBE_LABEL, TRACKING_URI
 
@@ -23,6 +25,8 @@ NEVER_READY = "mlflow-runbook.mlops/never"
 """A readiness gate that nobody sets keeps a pod out of every endpoint list; the API refuses underscores in it."""
 MEMORY_MARGIN_BYTES = 150 * 1024 * 1024
 LIFETIME_MARGIN_SECONDS = 30
+TIME_TO_SHOW = timedelta(seconds=30)
+"""Past the kubelet's first retries: it waits 10 s, then 20 s (Kubernetes documentation, container restart policy)."""
 PULL_FAILURES = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 )
@@ -65,6 +69,16 @@ def server_pods(evidence: EvidenceSet, target: Target) -> list[dict[str, Any]]:
 def is_ready(pod: Object) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or []
     return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+
+def only_begun(evidence: EvidenceSet, target: Target) -> bool:
+    """Tell whether the server has no pod yet that had the time to show what is wrong with it."""
+    listed = evidence.first("kubernetes.pods", API, target.namespace)
+    if listed is None or not listed.seen or not (workload_of(evidence, target).get("spec") or {}).get("replicas", 1):
+        return False
+    begun = parse_time(listed.at) - TIME_TO_SHOW
+    pods = server_pods(evidence, target)
+    return not any(is_ready(item) or parse_time(item["metadata"]["creationTimestamp"]) < begun for item in pods)
 
 
 def container_state(pod: Object, name: str) -> dict[str, Any]:

@@ -150,10 +150,21 @@ class Collection:
         host_known = bool(target.db_instance_identifier or target.backend.get("host"))
         jobs += self._cloud_jobs()
         self.evidence.extend(together(jobs, self.deadline))
+        if pod_specs.only_begun(self.evidence, target):
+            self._look_again(target, reader, cluster)
         self._discover()
         if self.discovery.target is not None:
             self._collect_late(self.discovery.target, host_known=host_known)
         self._mark("probes")
+
+    def _look_again(self, target: Target, reader: ClusterReader, cluster: ClusterCollector) -> None:
+        """Read anew what became of pods that were only being made; once one is ready, the probes' answers are older."""
+        again = self.evidence.renewed(cluster.workload())
+        pods = pod_specs.server_pods(again, target)
+        listed = again.first("kubernetes.pods", API, target.namespace)
+        if listed is not None and listed.seen and not any(pod_specs.is_ready(pod) for pod in pods):
+            read = logs.jobs(reader, self.notebook, target.namespace, pods)
+            self.evidence = again.renewed(together(read, self.deadline))
 
     def _collect_late(self, target: Target, *, host_known: bool) -> None:
         """Read the RDS instance and the role whose names only the running pod could tell."""

@@ -89,6 +89,12 @@ class EvidenceSet:
     def extend(self, more: Iterable[Evidence]) -> None:
         self.items.extend(more)
 
+    def renewed(self, more: Iterable[Evidence]) -> EvidenceSet:
+        """Return this evidence with what ``more`` saw again in the place of what was seen before."""
+        newer = list(more)
+        keys = {item.key for item in newer}
+        return EvidenceSet([*(item for item in self.items if item.key not in keys), *newer])
+
     def all(self, what: str, place: str | None = None, subject: str | None = None) -> list[Evidence]:
         """Return the evidence of one kind, optionally of one place and subject."""
         return [

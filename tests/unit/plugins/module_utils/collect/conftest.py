@@ -195,7 +195,8 @@ class FakeCluster:
     """Stands for ClusterReader: objects by path, and a list of everything that was asked.
 
     Args:
-        objects: what a path answers; a list is a list of items, an observation is given back as it is.
+        objects: what a path answers; a list is a list of items, an observation is given back as it is, a
+            function is asked each time.
     """
 
     def __init__(self, objects: dict[str, Any] | None = None) -> None:
@@ -213,6 +214,7 @@ class FakeCluster:
     def list(self, path: str, resource: str, namespace: str = "", query: Any = None) -> Observation:
         self.asked.append(("list", path))
         found = self.objects.get(path, [])
+        found = found() if callable(found) else found
         return found if isinstance(found, Observation) else Observation(State.OK, {"items": copy.deepcopy(found)})
 
     def get(self, path: str, resource: str, namespace: str = "") -> Observation:

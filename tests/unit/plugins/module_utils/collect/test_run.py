@@ -22,6 +22,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence
     DEBUG_COPY,
     POD,
     Evidence,
+    EvidenceSet,
     State,
     source_place,
 )
@@ -121,6 +122,45 @@ def test_a_server_that_does_not_run_is_copied(monkeypatch: pytest.MonkeyPatch) -
     assert first(collected, "probe.pod", POD).detail == "no container of the server runs"
     assert first(collected, "probe.pod", DEBUG_COPY).state is State.OK
     assert reader.pods == {}
+
+
+PODS = "/api/v1/namespaces/mlflow/pods"
+
+
+def young(state: dict[str, Any]) -> dict[str, Any]:
+    pod = server_pod("mlflow-2", state)
+    pod["metadata"]["creationTimestamp"] = NOW
+    return pod
+
+
+def looked_at_twice(monkeypatch: pytest.MonkeyPatch, *answers: list[dict[str, Any]]) -> EvidenceSet:
+    """Return the evidence when the pods are different ones each time; another question after the last is an error."""
+    each = iter(answers)
+    collected, _dummy = collect(monkeypatch, changes={PODS: lambda: next(each)})
+    assert next(each, None) is None
+    return collected.evidence
+
+
+def test_pods_that_were_only_being_made_are_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = young({"waiting": {"reason": "CreateContainerConfigError"}})
+    for before in ([], [young({"waiting": {"reason": "ContainerCreating"}})]):
+        assert looked_at_twice(monkeypatch, before, [failed]).objects("kubernetes.pods", "mlflow") == [failed]
+
+
+def test_a_second_look_reads_the_logs_of_what_crashed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = looked_at_twice(monkeypatch, [], [young({"terminated": {"exitCode": 1}})])
+    assert [item.subject for item in evidence.all("kubernetes.pod_log")] == ["mlflow-2/mlflow/current"]
+
+
+def test_a_pod_that_became_ready_meanwhile_is_not_judged_by_what_was_tried_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    evidence = looked_at_twice(monkeypatch, [], [server_pod()])
+    assert evidence.objects("kubernetes.pods", "mlflow") == []
+
+
+def test_a_pod_that_had_its_time_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at_twice(monkeypatch, [server_pod("mlflow-1", {"waiting": {"reason": "CrashLoopBackOff"}})])
 
 
 def test_a_newer_secret_is_tried_in_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
