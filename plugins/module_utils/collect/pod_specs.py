@@ -25,6 +25,8 @@ NEVER_READY = "mlflow-runbook.mlops/never"
 """A readiness gate that nobody sets keeps a pod out of every endpoint list; the API refuses underscores in it."""
 MEMORY_MARGIN_BYTES = 150 * 1024 * 1024
 LIFETIME_MARGIN_SECONDS = 30
+FIRST_SIGNS = timedelta(seconds=5)
+"""Within which the kubelet says why a container cannot be made, past an init container too (lab, Kubernetes 1.34)."""
 TIME_TO_SHOW = timedelta(seconds=30)
 """Past the kubelet's first retries: it waits 10 s, then 20 s (Kubernetes documentation, container restart policy)."""
 PULL_FAILURES = frozenset(
@@ -71,14 +73,19 @@ def is_ready(pod: Object) -> bool:
     return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
 
 
+def ages(evidence: EvidenceSet, target: Target) -> list[timedelta]:
+    """Return how old each of the server's pods was when they were listed."""
+    listed = evidence.first("kubernetes.pods", API, target.namespace)
+    pods = server_pods(evidence, target)
+    return [parse_time(listed.at) - parse_time(item["metadata"]["creationTimestamp"]) for item in pods if listed]
+
+
 def only_begun(evidence: EvidenceSet, target: Target) -> bool:
     """Tell whether the server has no pod yet that had the time to show what is wrong with it."""
-    listed = evidence.first("kubernetes.pods", API, target.namespace)
-    if listed is None or not listed.seen or not (workload_of(evidence, target).get("spec") or {}).get("replicas", 1):
-        return False
-    begun = parse_time(listed.at) - TIME_TO_SHOW
-    pods = server_pods(evidence, target)
-    return not any(is_ready(item) or parse_time(item["metadata"]["creationTimestamp"]) < begun for item in pods)
+    listed = evidence.value("kubernetes.pods", API, target.namespace)
+    wanted = (workload_of(evidence, target).get("spec") or {}).get("replicas", 1)
+    ready = any(is_ready(item) for item in server_pods(evidence, target))
+    return bool(listed and wanted) and not ready and all(age < TIME_TO_SHOW for age in ages(evidence, target))
 
 
 def container_state(pod: Object, name: str) -> dict[str, Any]:

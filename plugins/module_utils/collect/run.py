@@ -160,6 +160,9 @@ class Collection:
     def _look_again(self, target: Target, reader: ClusterReader, cluster: ClusterCollector) -> None:
         """Read anew what became of pods that were only being made; once one is ready, the probes' answers are older."""
         again = self.evidence.renewed(cluster.workload())
+        if min(pod_specs.ages(again, target), default=pod_specs.FIRST_SIGNS) < pod_specs.FIRST_SIGNS:
+            time.sleep(self.deadline.left(pod_specs.FIRST_SIGNS.total_seconds()))
+            again = self.evidence.renewed(cluster.workload())
         pods = pod_specs.server_pods(again, target)
         listed = again.first("kubernetes.pods", API, target.namespace)
         if listed is not None and listed.seen and not any(pod_specs.is_ready(pod) for pod in pods):

@@ -204,8 +204,9 @@ def footprint(situation: Situation) -> int:
 
 
 def raise_cpu_limit(cause: Cause, situation: Situation) -> Step:
-    """Double the limit (field guide L-01)."""
-    wanted = 2 * float(cause.finding.facts.get("limit") or 0)
+    """Raise the limit to what holds nothing back, or to twice what it is (field guide L-01)."""
+    facts = cause.finding.facts
+    wanted = max(2 * float(facts.get("limit") or 0), float(facts.get("enough") or 0))
     return raise_limit(cause, situation, "cpu", wanted, cores(situation.settings.cpu_ceiling), cpu_text(wanted))
 
 

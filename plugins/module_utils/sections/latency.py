@@ -21,6 +21,7 @@ SLOW_CALL_SECONDS = 2.0
 SLOW_ROUND_TRIP_SECONDS = 0.1
 """A round trip inside a region takes about 1 ms, to another region 70 ms (field guide L-12)."""
 
+LOOPBACK = "127.0.0.1"
 SLOW_LOOKUP_SECONDS = 1.0
 """A resolver that does not answer costs a client 5 s, an overloaded one whole seconds (field guide L-10)."""
 
@@ -53,9 +54,9 @@ def analyze(context: Context) -> SectionResult:
         throttling(context, slow, result)
         workers(context, result)
     object_storage(context, result)
-    trips = [item for item in round_trips(context) if item.value["round_trip_seconds"] < SLOW_ROUND_TRIP_SECONDS]
-    if trips and not slow:
-        result.rule_out("latency.database_slow", *trips)
+    quick = [item for trip, item in round_trips(context) if trip < SLOW_ROUND_TRIP_SECONDS]
+    if quick and not slow:
+        result.rule_out("latency.database_slow", *quick)
     return result
 
 
@@ -81,7 +82,7 @@ def layers(context: Context) -> dict[str, float]:
         "artifact call": calls(context, "mlflow-artifacts/artifacts"),
     }
     found = {name: min(seconds(item) for item in items) for name, items in measured.items() if items}
-    trips = [item.value["round_trip_seconds"] for item in round_trips(context)]
+    trips = [trip for trip, dummy in round_trips(context)]
     return {**found, **({"database round trip": min(trips)} if trips else {})}
 
 
@@ -101,17 +102,33 @@ def symptom(context: Context, slow: list[Evidence], result: SectionResult) -> No
     )
 
 
-def round_trips(context: Context) -> list[Evidence]:
+def round_trips(context: Context) -> list[tuple[float, Evidence]]:
+    """Return what a round trip to the database takes: a statement without work, or a connection if no login ended."""
     return [
-        item
+        (float(item.value["round_trip_seconds"]), item)
         for item in probes_from_server(context, "probe.query")
         if isinstance(item.value.get("round_trip_seconds"), (int, float))
-    ]
+    ] or slow_connections(context)
+
+
+def slow_connections(context: Context) -> list[tuple[float, Evidence]]:
+    """Return what connecting to the database takes while connections elsewhere are quick and a login takes too long."""
+    if not any(result_of(item) == "timeout" for item in probes_from_server(context, "probe.login")):
+        return []
+    made = [item for item in probes_from_server(context, "probe.tcp") if result_of(item) == "ok"]
+    database_host = str(context.target.backend.get("host") or "")
+    by_host = [(item.subject.rpartition(":")[0], item) for item in made]
+    elsewhere = [item for host, item in by_host if host not in (database_host, LOOPBACK)]
+    if not elsewhere or any(seconds(item) >= SLOW_ROUND_TRIP_SECONDS for item in elsewhere):
+        return []
+    to_database = [(seconds(item), item) for host, item in by_host if host == database_host]
+    return [(trip, item) for trip, item in to_database if trip >= SLOW_ROUND_TRIP_SECONDS]
 
 
 def database(context: Context, slow: list[Evidence], result: SectionResult) -> None:
     """A round trip without any work is slow only when the database or the way to it is."""
-    trips = [item for item in round_trips(context) if item.value["round_trip_seconds"] >= SLOW_ROUND_TRIP_SECONDS]
+    late = [(trip, item) for trip, item in round_trips(context) if trip >= SLOW_ROUND_TRIP_SECONDS]
+    trips = [item for dummy, item in late]
     balances = exhausted_credits(context)
     metrics = context.evidence.first("aws.metrics", CLOUD)
     name = context.target.db_instance_identifier or str(context.target.backend.get("host"))
@@ -129,7 +146,7 @@ def database(context: Context, slow: list[Evidence], result: SectionResult) -> N
             )
         )
     if trips:
-        trip = float(trips[0].value["round_trip_seconds"])
+        trip = late[0][0]
         result.findings.append(
             Finding(
                 "latency.database_slow",
@@ -191,7 +208,7 @@ def throttling(context: Context, slow: list[Evidence], result: SectionResult) ->
                 keys([context.evidence.first("kubernetes.deployments", API), item, *slow]),
                 configured=True,
                 measured=True,
-                facts={"limit": f"{limit:g}", "share": share},
+                facts={"limit": f"{limit:g}", "share": share, "enough": f"{SMALL_LIMIT_CORES:g}"},
             )
         )
         return

@@ -15,7 +15,7 @@ import yaml
 
 from tests.lab import clients, operator, servers
 from tests.lab.faults import playbooks
-from tests.lab.repairs.new_pods import faulty
+from tests.lab.repairs.broken import faulty
 from tests.lab.repairs.stage import WITHIN, WRONG, Stage, flat, refused, require
 
 AT_ONCE = ("-e", "mlflow_cooldown_seconds=0")

@@ -21,20 +21,6 @@ PATIENCE = 40
 REPOSITORY = settings.SERVER_IMAGE.rpartition(":")[0]
 
 
-@contextmanager
-def faulty(stage: Stage, name: str) -> Iterator[None]:
-    """Put a fault of the catalogue in until its symptom shows; afterwards all is well again and nothing remembered."""
-    fault = reading.read_all(FAULTS, [name])[name]
-    injection = phases.inject(name, fault, FAULTS, stage.server)
-    try:
-        for seen in phases.prove(fault.symptom, injection):
-            require(seen.holds, f"the fault is not in: {seen.text}")
-        yield
-    finally:
-        phases.restore(fault, injection)
-        phases.forget_repairs(stage.server)
-
-
 def rotated_password(stage: Stage) -> None:
     """The password was rotated: a copy of the pod logs in with the new one first, only then the pods are restarted."""
     with faulty(stage, "database_credentials_stale"):

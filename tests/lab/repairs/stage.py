@@ -9,7 +9,7 @@ import html
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ STEP = "repair_service"
 JUDGED = "judged"
 GUARD, HELD = "step | Ask the guards", "carry_out | Make sure that the Lease still is ours"
 BEFORE_WRITE, AFTER_WRITE = "carry_out | Patch the object", "step | Record that it was written"
+IN_POD, RULE = "carry_out | Act inside the server's pod", "carry_out | Authorize the recorded ingress"
+INSTANCE, DELETION = "or start or stop the RDS instance", "carry_out | Delete the pods"
+WRITTEN = "step | Look again until the answer is stable"
 WRITE_UNDO = "take_back | Write the undo"
 WRONG = "nobody"
 WITHIN = 180.0
@@ -42,10 +45,11 @@ def flat(text: str) -> str:
 
 @dataclass
 class Stage:
-    """A server, and the folder of the reports about it."""
+    """A server, the folder of the reports about it, and what every repair of it is given besides."""
 
     server: servers.Server
     reports: Path
+    given: dict[str, Any] = field(default_factory=dict)
 
     @property
     def record(self) -> str:
@@ -103,12 +107,14 @@ class Stage:
 
     def remediate(self, digest: str = "", step: str = STEP, *options: str) -> tuple[dict[str, Any], playbooks.Run]:
         """Run ``remediate`` with one step allowed; return its report (the newest one in check mode) and the run."""
-        done = playbooks.run("remediate", self.server, self.reports, variables(digest, step), options=options)
+        wanted = {**variables(digest, step), **self.given}
+        done = playbooks.run("remediate", self.server, self.reports, wanted, options=options)
         return playbooks.newest(self.reports), done
 
     def remediating(self, tasks: list[str], digest: str, step: str = STEP, **more: Any) -> Any:
         """Start ``remediate`` so that it stops at these tasks; ``more`` are options of ``runs.stopping``."""
-        return runs.stopping(tasks, "remediate", self.server, self.reports, variables(digest, step), **more)
+        wanted = {**variables(digest, step), **self.given}
+        return runs.stopping(tasks, "remediate", self.server, self.reports, wanted, **more)
 
     def meanwhile(self, task: str, digest: str, happens: Callable[[], object], **more: Any) -> tuple[int, str]:
         """Let something happen while ``remediate`` stops at a task; return its exit code and output."""

@@ -127,13 +127,13 @@ def test_a_server_that_does_not_run_is_copied(monkeypatch: pytest.MonkeyPatch) -
 PODS = "/api/v1/namespaces/mlflow/pods"
 
 
-def young(state: dict[str, Any]) -> dict[str, Any]:
+def young(state: dict[str, Any], made: str = "2026-11-22T11:59:50Z") -> dict[str, Any]:
     pod = server_pod("mlflow-2", state)
-    pod["metadata"]["creationTimestamp"] = NOW
+    pod["metadata"]["creationTimestamp"] = made
     return pod
 
 
-def looked_at_twice(monkeypatch: pytest.MonkeyPatch, *answers: list[dict[str, Any]]) -> EvidenceSet:
+def looked_at_again(monkeypatch: pytest.MonkeyPatch, *answers: list[dict[str, Any]]) -> EvidenceSet:
     """Return the evidence when the pods are different ones each time; another question after the last is an error."""
     each = iter(answers)
     collected, _dummy = collect(monkeypatch, changes={PODS: lambda: next(each)})
@@ -144,23 +144,32 @@ def looked_at_twice(monkeypatch: pytest.MonkeyPatch, *answers: list[dict[str, An
 def test_pods_that_were_only_being_made_are_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = young({"waiting": {"reason": "CreateContainerConfigError"}})
     for before in ([], [young({"waiting": {"reason": "ContainerCreating"}})]):
-        assert looked_at_twice(monkeypatch, before, [failed]).objects("kubernetes.pods", "mlflow") == [failed]
+        assert looked_at_again(monkeypatch, before, [failed]).objects("kubernetes.pods", "mlflow") == [failed]
+
+
+def test_a_pod_that_was_made_right_before_the_second_look_gets_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(run.time, "sleep", waited.append)
+    initializing, failed = ({"waiting": {"reason": reason}} for reason in ("PodInitializing", "CreateContainerError"))
+    evidence = looked_at_again(monkeypatch, [], [young(initializing, NOW)], [young(failed, NOW)])
+    assert evidence.objects("kubernetes.pods", "mlflow") == [young(failed, NOW)]
+    assert len(waited) == 1
 
 
 def test_a_second_look_reads_the_logs_of_what_crashed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    evidence = looked_at_twice(monkeypatch, [], [young({"terminated": {"exitCode": 1}})])
+    evidence = looked_at_again(monkeypatch, [], [young({"terminated": {"exitCode": 1}})])
     assert [item.subject for item in evidence.all("kubernetes.pod_log")] == ["mlflow-2/mlflow/current"]
 
 
 def test_a_pod_that_became_ready_meanwhile_is_not_judged_by_what_was_tried_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    evidence = looked_at_twice(monkeypatch, [], [server_pod()])
+    evidence = looked_at_again(monkeypatch, [], [server_pod()])
     assert evidence.objects("kubernetes.pods", "mlflow") == []
 
 
 def test_a_pod_that_had_its_time_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_at_twice(monkeypatch, [server_pod("mlflow-1", {"waiting": {"reason": "CrashLoopBackOff"}})])
+    looked_at_again(monkeypatch, [server_pod("mlflow-1", {"waiting": {"reason": "CrashLoopBackOff"}})])
 
 
 def test_a_newer_secret_is_tried_in_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,26 @@ def test_a_cpu_limit_that_holds_mlflow_back(
 
 
 @pytest.mark.parametrize(
+    ("login", "to_database", "to_storage", "expected"),
+    [
+        ("timeout", 0.32, 0.002, True),
+        ("timeout", 0.002, 0.002, False),
+        ("timeout", 0.32, 0.32, False),
+        ("ok", 0.32, 0.002, False),
+    ],
+)
+def test_a_database_so_far_away_that_no_login_ends(
+    context: MakeContext, login: str, to_database: float, to_storage: float, expected: bool
+) -> None:
+    connected = [
+        probe("tcp", f"{host}:{port}", place=POD, seconds=taken)
+        for host, port, taken in (("db.example.com", 5432, to_database), ("s3.us-west-2.amazonaws.com", 443, to_storage))
+    ]
+    found = names(context, call(SEARCH, 7.3), probe("login", "mlflow", login, place=POD, seconds=5.0), *connected)
+    assert ("latency.database_slow" in found) is expected
+
+
+@pytest.mark.parametrize(
     ("server", "health", "cpu", "expected"),
     [
         ("gunicorn", "timeout", "20m", True),
