@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,8 +19,10 @@ import yaml
 from tests.lab import clients, operator, servers
 from tests.lab.faults import playbooks
 from tests.lab.repairs.broken import faulty
-from tests.lab.repairs.stage import WITHIN, WRONG, Stage, flat, refused, require
+from tests.lab.repairs.stage import JUDGED, WITHIN, WRONG, Stage, flat, refused, require
 
+SHARING, AT_A_TIME = 20, 4
+START = "start_database"
 AT_ONCE = ("-e", "mlflow_cooldown_seconds=0")
 OPERATING = "restart,restart_stale_pods,delete_failed_pods,end_idle_session,clear_artifact_cache,start_database,wait"
 
@@ -47,24 +52,48 @@ def back(stage: Stage) -> None:
 
 
 def shared_database(stage: Stage) -> None:
-    """Two servers have one database, and it is stopped: neither is restarted, and the database is started once."""
-    other = servers.add(f"{stage.server.name}-b", db_instance_identifier=stage.server.db_instance_identifier)
+    """Many servers have one database, and it is stopped: nothing is done to any one of them."""
+    with sharing(stage, SHARING - 1) as others, faulty(stage, "database_stopped"):
+        stages, begin = [stage, *others], datetime.now(UTC)
+        for playbook, variables in (("restart", {}), ("remediate", {"mlflow_allowed_steps": OPERATING})):
+            code, output = fleet(playbook, stages, variables)
+            said = flat(output).count("is shared by several servers; nothing done to this one helps")
+            require(code != 0, f"{playbook} ended with {code}")
+            require(playbook != "restart" or said >= SHARING, f"the breaker is told {said} times: {output[-1500:]}")
+            for one in stages:
+                written = one.written(begin, bookkeeping=False)
+                require(not written, f"{playbook} has written to {one.server.name}: {written}")
+
+
+@contextmanager
+def sharing(stage: Stage, number: int) -> Iterator[list[Stage]]:
+    """Further servers, small ones, on the database of this one."""
+    names = [f"{stage.server.name}-{index + 1}" for index in range(number)]
+
+    def add(name: str) -> Stage:
+        instance = stage.server.db_instance_identifier
+        server = servers.add(name, db_instance_identifier=instance, workers=1)
+        return Stage(server, stage.reports)
+
     try:
-        clients.add(other.name)
-        clients.wait(other.name, ok=True, timeout=WITHIN)
-        beside = Stage(other, stage.reports)
-        with faulty(stage, "database_stopped"):
-            begin = datetime.now(UTC)
-            for playbook, variables in (("restart", {}), ("remediate", {"mlflow_allowed_steps": OPERATING})):
-                code, output = fleet(playbook, [stage, beside], variables)
-                said = flat(output).count("is shared by several servers; nothing done to this one helps")
-                require(code != 0, f"{playbook} ended with {code}")
-                require(playbook != "restart" or said >= 2, f"the breaker is told {said} times: {output[-1500:]}")
-                for one in (stage, beside):
-                    written = one.written(begin, bookkeeping=False)
-                    require(not written, f"{playbook} has written: {written}")
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            yield list(pool.map(add, names))
     finally:
-        servers.remove(other.name)
+        for name in set(names) & set(servers.names()):
+            servers.remove(name)
+
+
+def undo_of_a_start(stage: Stage) -> None:
+    """A database that was started is stopped again by undo; nothing else is written."""
+    with faulty(stage, "database_stopped_by_schedule") as stopped:
+        report, done = stopped.remediate(stopped.plan(START), START)
+        require(report["outcome"] == "fixed", f"it ended as {report['outcome']}: {done.output[-1500:]}")
+        begin = datetime.now(UTC)
+        done = stopped.other("undo")
+        require(done.code == 0, f"undo ended with {done.code}: {done.output[-1500:]}")
+        clients.wait(stopped.server.name, ok=False, timeout=WITHIN, since=begin)
+        require(stopped.attempts() == [(START, JUDGED, "undone")], f"the record is {stopped.attempts()}")
+        require(len(stopped.written(begin)) == 1, f"written: {stopped.written(begin)}")
 
 
 def fleet(playbook: str, stages: list[Stage], variables: dict[str, str]) -> tuple[int, str]:

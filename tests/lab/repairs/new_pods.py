@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from tests.lab import clients, kube, node, processes, settings
-from tests.lab.faults import phases, playbooks, reading
+from tests.lab.faults import phases, playbooks
 from tests.lab.repairs import runs
+from tests.lab.repairs.broken import faulty
 from tests.lab.repairs.stage import BEFORE_WRITE, JUDGED, WITHIN, Stage, flat, require
 
-FAULTS = settings.REPOSITORY / "tests" / "faults"
 PATCH = ("patch", "deployments")
 QUOTA = "no-more-pods"
 PATIENCE = 40

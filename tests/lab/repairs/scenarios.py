@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.lab import clients, kube
 from tests.lab.faults import playbooks
-from tests.lab.repairs import again, interrupted, new_pods
+from tests.lab.repairs import again, interrupted, killed, new_pods
 from tests.lab.repairs.stage import (
     AFTER_WRITE,
     BEFORE_WRITE,
@@ -223,7 +223,14 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
         new_pods.stopped_database,
         new_pods.moved_tag,
         new_pods.rollout_never_ready,
+        killed.killed_around_a_restart,
+        killed.killed_around_the_end_of_a_session,
+        killed.killed_around_a_clearing,
+        killed.killed_around_a_start,
+        killed.killed_around_a_rule,
+        killed.killed_around_a_deletion,
         again.comes_back,
+        again.undo_of_a_start,
         again.shared_database,
     )
 }
