@@ -161,7 +161,7 @@ KINDS = (
     Kind("artifact_store.access_denied", SYMPTOM, "high", IAM),
     Kind("artifact_store.list_failing", SYMPTOM, "high", IAM),
     # network policy
-    Kind("network_policy.ingress_denied", CAUSE, "high", NET, ("service.unreachable",),
+    Kind("network_policy.ingress_denied", CAUSE, "high", NET, ("service.unreachable", "service.intermittent"),
          ("let the owner of {policies} admit TCP {port} from namespace {source}",),
          ("restart: the policy stays as it is",), ("P-01",)),
     Kind("network_policy.source_egress_denied", CAUSE, "high", NET, ("service.unreachable", "service.name_not_found", "service.intermittent"),

@@ -94,6 +94,7 @@ def blame(
 def from_source(context: Context, namespace: str, result: SectionResult) -> None:
     port, server, source = context.target.port, server_peer(context), source_peer(context, namespace)
     behaviour = probes_of_source(context, namespace)
+    lately = in_force(context, namespace, behaviour)
     direct = [item for item in behaviour if f".{context.target.namespace}" not in item.subject]
     facts = {"source": namespace, "port": port}
     ingress = decide(policies(context), INGRESS, server, source, port)
@@ -105,13 +106,13 @@ def from_source(context: Context, namespace: str, result: SectionResult) -> None
             context,
             "network_policy.ingress_denied",
             ingress,
-            behaviour,
+            lately,
             source_flow(namespace),
             summary,
             {**facts, "policy_namespace": context.target.namespace},
         )
         result.findings += [found] if found else []
-    passes = source_egress(context, namespace, source, server, behaviour, result)
+    passes = source_egress(context, namespace, source, server, lately, result)
     if admitted_by_label(context, namespace):
         result.unknown.append(
             Unknown(
@@ -135,6 +136,16 @@ def from_source(context: Context, namespace: str, result: SectionResult) -> None
             *([proof] if proof else []),
             *[item for item in behaviour if result_of(item) == "ok"],
         )
+
+
+def in_force(context: Context, namespace: str, behaviour: list[Evidence]) -> list[Evidence]:
+    """Leave out what came through only before the policies reached the new pod: calls are made after connections."""
+    host = f"{context.target.service}.{context.target.namespace}"
+    asked = context.evidence.all("probe.http", SOURCE_PREFIX + namespace)
+    made = [item for item in asked if item.seen and host in item.subject]
+    if not made or any(result_of(item) == "ok" for item in made):
+        return behaviour
+    return [*(item for item in behaviour if result_of(item) != "ok"), *made]
 
 
 def source_egress(

@@ -73,6 +73,18 @@ def test_a_policy_that_a_probe_contradicts(context: MakeContext) -> None:
     assert section.analyze(made).findings == []
 
 
+@pytest.mark.parametrize(("later", "blamed"), [("timeout", True), ("ok", False)])
+def test_what_came_through_before_the_policy_was_in_force(context: MakeContext, later: str, blamed: bool) -> None:
+    closed = policy({"policyTypes": ["Egress"], "egress": []}, "closed", "argo")
+    made = context(
+        listed("networkpolicies", closed, subject="argo"),
+        stand_in(app="train"),
+        probe("tcp", HOST, tries=7, failures=["try_again"]),
+        probe("http", f"http://{HOST}/health", later),
+    )
+    assert ("networkpolicy/closed" in found(section.analyze(made)).values()) is blamed
+
+
 def test_packets_vanish_and_no_policy_says_so(context: MakeContext) -> None:
     made = context(stand_in(app="train"), probe("tcp", HOST, "timeout"), probe("tcp", "10.0.0.1:5000", "timeout"))
     result = section.analyze(made)
