@@ -67,7 +67,10 @@ def test_a_database_so_far_away_that_no_login_ends(
 ) -> None:
     connected = [
         probe("tcp", f"{host}:{port}", place=POD, seconds=taken)
-        for host, port, taken in (("db.example.com", 5432, to_database), ("s3.us-west-2.amazonaws.com", 443, to_storage))
+        for host, port, taken in (
+            ("db.example.com", 5432, to_database),
+            ("s3.us-west-2.amazonaws.com", 443, to_storage),
+        )
     ]
     found = names(context, call(SEARCH, 7.3), probe("login", "mlflow", login, place=POD, seconds=5.0), *connected)
     assert ("latency.database_slow" in found) is expected
