@@ -36,6 +36,7 @@ OWN_TIMEOUT = timedelta(seconds=3)
 """gunicorn speaks of memory within two seconds after its own time-out killed a worker (field guide W-03)."""
 
 DEFAULT_TIMEOUT = "30"
+HTTP_ERROR = 500
 NEARLY_FULL = 0.85
 LAST_LINES = 40
 
@@ -78,16 +79,16 @@ def timeouts(context: Context, seen: list[Match], result: SectionResult) -> None
     lines = killed_by_timeout(context, seen)
     if len(lines) < REPEATED:
         return
-    calls = [item for item in context.evidence.all("probe.http", POD) if item.seen and HONEST in item.subject]
-    still = [item for item in calls if result_of(item) != "ok" or int(item.value.get("status") or 0) >= 500]
-    often = sum(lately(context, match) for match in lines) >= OFTEN and not recovered(context, lines[-1])
-    serving = all(is_ready(pod) for pod in current_pods(context))
-    if not still and (calls or not often or serving):
-        return  # where nobody could ask, a line alone says nothing against pods that are ready
     found = workload(context)
     command = commands_of(found, context.evidence)[context.target.container] if found else None
     options = gunicorn_options(command) if command else {}
     limit = options.get("timeout") or DEFAULT_TIMEOUT
+    calls = [item for item in context.evidence.all("probe.http", POD) if item.seen and HONEST in item.subject]
+    still = [item for item in calls if failed_or_waited(item, int(limit) if limit.isdigit() else 0)]
+    often = sum(lately(context, match) for match in lines) >= OFTEN and not recovered(context, lines[-1])
+    serving = all(is_ready(pod) for pod in current_pods(context))
+    if not still and (calls or not often or serving):
+        return  # where nobody could ask, a line alone says nothing against pods that are ready
     kind = options.get("worker-class") or "sync"
     workers = (command.setting("workers") if command else "") or "4"
     result.findings.append(
@@ -102,6 +103,12 @@ def timeouts(context: Context, seen: list[Match], result: SectionResult) -> None
             measured=True,
         )
     )
+
+
+def failed_or_waited(call: Evidence, limit: int) -> bool:
+    """Tell whether a call failed, or waited for a worker longer than gunicorn gives one."""
+    status, seconds = int(call.value.get("status") or 0), float(call.value.get("seconds") or 0.0)
+    return result_of(call) != "ok" or status >= HTTP_ERROR or seconds >= limit > 0
 
 
 def cannot_start(context: Context, seen: list[Match], result: SectionResult) -> None:

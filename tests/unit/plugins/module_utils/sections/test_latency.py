@@ -125,6 +125,7 @@ LONG_AGO = killed("11:28:00", "11:28:30", run="previous")
     ("evidence", "expected"),
     [
         ((TWICE, call(SEARCH, 35.0, "timeout")), True),
+        ((TWICE, call(SEARCH, 33.7)), True),
         ((TWICE, call(SEARCH, 0.1)), False),
         ((EARLIER, listed("pods", server_pod()), call(SEARCH, 35.0, "timeout")), True),
         ((LONG_AGO, listed("pods", server_pod()), call(SEARCH, 35.0, "timeout")), False),
