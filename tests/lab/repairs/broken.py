@@ -38,9 +38,12 @@ def faulty(stage: Stage, name: str) -> Iterator[Stage]:
 
 @contextmanager
 def suited(stage: Stage, fault: model.Fault) -> Iterator[Stage]:
-    """The stage with a server of the layout that the fault needs, which may be its own."""
+    """The stage with a server that suits the fault, which may be its own.
+
+    A server that has just recovered from something else is not simply healthy, and leaves no baseline.
+    """
     given = dict(fault.expect.variables)
-    if fault.server == model.ServerSpec():
+    if fault.server == model.ServerSpec() and not fault.baseline:
         yield replace(stage, given=given)
         return
     server = servers.add(f"{stage.server.name}-other", fault.server.layout, **fault.server.overrides)
