@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .attempts import ABANDONED, Attempt
-from .evidence import CLOUD, EvidenceSet
+from .evidence import CLOUD, POD, EvidenceSet
 from .kubernetes_patch import RESOURCES, still_ours
 from .outcome import FIXED, IMPROVED, UNCHANGED, UNKNOWN
 from .redaction import by_pattern
@@ -54,9 +54,26 @@ def in_place(attempt: Attempt, evidence: EvidenceSet) -> bool | None:
     if what == ("rds", "StartDBInstance"):
         status = (evidence.value("aws.db_instance", CLOUD) or {}).get("DBInstanceStatus")
         return None if status is None else status != change.get("status")
-    if change.get("operation") == "wait":
-        return False
-    return None
+    if what == ("pod", "end_session"):
+        return session_ended(change, evidence)
+    if what == ("pod", "clear_cache"):
+        return cache_cleared(change, evidence)
+    return False if change.get("operation") == "wait" else None
+
+
+def session_ended(change: Mapping[str, Any], evidence: EvidenceSet) -> bool | None:
+    """Tell whether a session that others waited for is gone; None when who waits for whom was not seen."""
+    queries = [item.value for item in evidence.all("probe.query") if item.seen]
+    waiting = [value["blocked"] for value in queries if isinstance(value.get("blocked"), list)]
+    holders = {(str(row["blocker"]["pid"]), str(row["blocker"]["backend_start"])) for rows in waiting for row in rows}
+    return (str(change["pid"]), str(change["backend_start"])) not in holders if waiting else None
+
+
+def cache_cleared(change: Mapping[str, Any], evidence: EvidenceSet) -> bool | None:
+    """Tell whether no file is left that would be removed; None when the folder was not measured."""
+    measured = [item.value.get("cache") for item in evidence.all("probe.disk", POD) if item.seen]
+    caches = [cache for cache in measured if cache and cache["folder"] == change["directory"]]
+    return not any(cache["old_files"] for cache in caches) if caches else None
 
 
 def object_of(change: Mapping[str, Any], evidence: EvidenceSet) -> dict[str, Any] | None:

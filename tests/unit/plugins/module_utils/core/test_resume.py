@@ -12,6 +12,7 @@ from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.attempts
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import (
     API,
     CLOUD,
+    POD,
     Evidence,
     EvidenceSet,
     State,
@@ -51,6 +52,10 @@ def cloud(what: str, value: Any) -> EvidenceSet:
     return EvidenceSet([Evidence(f"aws.{what}", CLOUD, "", AT, State.OK, value)])
 
 
+def probed(kind: str, **value: Any) -> EvidenceSet:
+    return EvidenceSet([Evidence(f"probe.{kind}", POD, "", AT, State.OK, value)])
+
+
 def group(*rules: dict[str, Any]) -> dict[str, Any]:
     pairs = [
         {"IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432, "UserIdGroupPairs": [{"GroupId": rule["GroupId"]}]}
@@ -61,6 +66,9 @@ def group(*rules: dict[str, Any]) -> dict[str, Any]:
 
 DELETE = {"service": "kubernetes", "operation": "delete", "namespace": "ml", "pods": [{"uid": "p-1"}]}
 AUTHORIZE = {"service": "ec2", "operation": "AuthorizeSecurityGroupIngress", "group_id": "sg-1", "rules": [RULE]}
+END = {"service": "pod", "operation": "end_session", "pid": 7, "backend_start": "2026-01-01 11:00:00+00"}
+WAITS = {"pid": 8, "blocker": {"pid": 7, "backend_start": "2026-01-01 11:00:00+00"}}
+CLEAR = {"service": "pod", "operation": "clear_cache", "directory": "/tmp/artifacts"}
 START = {"service": "rds", "operation": "StartDBInstance", "status": "stopped"}
 
 
@@ -80,7 +88,15 @@ START = {"service": "rds", "operation": "StartDBInstance", "status": "stopped"}
         (START, cloud("db_instance", {"DBInstanceStatus": "stopped"}), False),
         (START, EvidenceSet([]), None),
         ({"service": "none", "operation": "wait"}, EvidenceSet([]), False),
-        ({"service": "pod", "operation": "end_session"}, EvidenceSet([]), None),
+        (END, EvidenceSet([]), None),
+        (END, probed("query", blocked="permission denied"), None),
+        (END, probed("query", blocked=[WAITS]), False),
+        (END, probed("query", blocked=[]), True),
+        ({**END, "backend_start": "later"}, probed("query", blocked=[WAITS]), True),
+        (CLEAR, EvidenceSet([]), None),
+        (CLEAR, probed("disk", cache={"folder": "/elsewhere", "old_files": 2}), None),
+        (CLEAR, probed("disk", cache={"folder": "/tmp/artifacts", "old_files": 2}), False),
+        (CLEAR, probed("disk", cache={"folder": "/tmp/artifacts", "old_files": 0}), True),
     ],
 )
 def test_a_change_is_there_or_not_or_cannot_be_seen(
