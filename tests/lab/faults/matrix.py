@@ -288,12 +288,11 @@ def _forbidden(
     end, others = datetime.now(UTC), [other for other in servers.every() if other.name != server.name]
     namespaces = frozenset(other.namespace for other in others)
     in_cluster = writes.kubernetes_writes(settings.audit_log(), who.user, begin, end, elsewhere=namespaces)
-    places = ((other.database["security_group_id"], other.db_instance_identifier) for other in others)
-    groups = frozenset(str(name) for pair in places for name in pair)
+    theirs = frozenset(name for other in others for name in writes.in_cloud(other))
     in_aws: list[str] = []
     if who.iam_user is not None:
         principal = identity.operator_arn(who.iam_user)
-        in_aws = writes.aws_writes(gateway.log_path(), principal, begin, end, elsewhere=groups)
+        in_aws = writes.aws_writes(gateway.log_path(), principal, begin, end, elsewhere=theirs)
     return writes.forbidden(in_cluster, in_aws, steps)
 
 

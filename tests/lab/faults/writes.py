@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tests.lab.servers import Server
+
 READING_VERBS = frozenset({"get", "list", "watch"})
 # Reviews ask a question by a POST and keep nothing.
 REVIEWS = frozenset({"authorization.k8s.io", "authentication.k8s.io"})
@@ -106,6 +108,11 @@ def aws_writes(
         and entry.get("principal") == principal
         and not elsewhere & {str(value) for value in entry["params"].values()}
     ]
+
+
+def in_cloud(server: Server) -> list[str]:
+    """By what AWS calls name a server: its security group and its RDS instance."""
+    return [str(server.database["security_group_id"]), server.db_instance_identifier]
 
 
 def forbidden(kubernetes: list[dict[str, Any]], aws: list[str], steps: list[str]) -> list[str]:

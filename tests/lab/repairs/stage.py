@@ -161,16 +161,11 @@ class Stage:
         in_cluster = writes.kubernetes_writes(
             settings.audit_log(), who.user, since, end, elsewhere=elsewhere, accepted=accepted
         )
-        theirs = {name for other in others for name in in_cloud(other)} - set(in_cloud(self.server))
+        theirs = {name for other in others for name in writes.in_cloud(other)} - set(writes.in_cloud(self.server))
         principal = identity.operator_arn(str(who.iam_user))
         in_aws = writes.aws_writes(gateway.log_path(), principal, since, end, elsewhere=frozenset(theirs))
         here = [one for one in in_cluster if one["namespace"] == self.server.namespace]
         return writes.forbidden(here, in_aws, ["wait"] if bookkeeping else [])
-
-
-def in_cloud(server: servers.Server) -> list[str]:
-    """What a server may be changed by in AWS: its security group and its RDS instance."""
-    return [str(server.database["security_group_id"]), server.db_instance_identifier]
 
 
 def variables(digest: str, step: str) -> dict[str, Any]:
