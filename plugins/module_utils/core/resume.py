@@ -70,9 +70,10 @@ def session_ended(change: Mapping[str, Any], evidence: EvidenceSet) -> bool | No
 
 
 def cache_cleared(change: Mapping[str, Any], evidence: EvidenceSet) -> bool | None:
-    """Tell whether no file is left that would be removed; None when the folder was not measured."""
-    measured = [item.value.get("cache") for item in evidence.all("probe.disk", POD) if item.seen]
-    caches = [cache for cache in measured if cache and cache["folder"] == change["directory"]]
+    """Tell whether no file is left that would be removed; None when the folder was not measured for files as old."""
+    measured = [item.value.get("cache") or {} for item in evidence.all("probe.disk", POD) if item.seen]
+    wanted = (change["directory"], change["older_than_seconds"])
+    caches = [cache for cache in measured if (cache.get("folder"), cache.get("older_than_seconds")) == wanted]
     return not any(cache["old_files"] for cache in caches) if caches else None
 
 

@@ -112,7 +112,7 @@ def old_in(directory: str, seconds: float) -> dict[str, Any]:
         files, size = files + 1, size + status.st_blocks * 512
         if time.monotonic() > end:
             break
-    return {"old_files": files, "old_bytes": size}
+    return {"older_than_seconds": seconds, "old_files": files, "old_bytes": size}
 
 
 def measure(wanted: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def measure(wanted: dict[str, Any], environment: dict[str, str]) -> dict[str, An
 
     Returns:
         ``temporary`` and ``cache``, each as ``room`` says or ``None`` when it is not there; the cache with
-        ``old_files`` and ``old_bytes``.
+        ``older_than_seconds``, ``old_files`` and ``old_bytes``.
     """
     folder, directory = temporary_folder(environment), wanted["directory"]
     there = os.path.isdir(directory) and os.path.realpath(directory) == os.path.normpath(directory)

@@ -127,7 +127,7 @@ class Stage:
 
     def other(self, playbook: str, **more: Any) -> playbooks.Run:
         """Run ``verify``, ``undo`` or ``restart`` with these variables."""
-        return playbooks.run(playbook, self.server, self.reports, more)
+        return playbooks.run(playbook, self.server, self.reports, {**self.given, **more})
 
     def repaired(self) -> None:
         """Repair the Service with an approved plan."""

@@ -67,6 +67,22 @@ def test_a_limit_is_raised_with_an_equal_request() -> None:
     assert len(set(written(step).values())) == 1
 
 
+def test_a_cpu_limit_is_raised_to_what_holds_nothing_back() -> None:
+    step = step_of("latency_cpu_throttled", "raise_cpu_limit")
+    assert written(step) == {"/spec/template/spec/containers/0/resources/limits/cpu": "1"}
+
+
+def test_only_pods_that_ended_are_deleted_each_by_uid_and_version() -> None:
+    (first, second) = step_of("pods_evicted", "delete_failed_pods")["change"]["pods"]
+    assert first["uid"] != second["uid"]
+    assert all(pod["uid"] and pod["resource_version"] for pod in (first, second))
+
+
+def test_a_longer_time_out_is_one_option_among_gunicorns() -> None:
+    (value,) = written(step_of("worker_timeout_too_short", "raise_worker_timeout")).values()
+    assert value == "--gunicorn-opts=--timeout 300 --worker-class sync"
+
+
 @pytest.mark.parametrize(
     ("name", "step", "reason"),
     [

@@ -56,6 +56,10 @@ def probed(kind: str, **value: Any) -> EvidenceSet:
     return EvidenceSet([Evidence(f"probe.{kind}", POD, "", AT, State.OK, value)])
 
 
+def cached(old_files: int, **more: Any) -> EvidenceSet:
+    return probed("disk", cache={"folder": "/tmp/artifacts", "older_than_seconds": 60, "old_files": old_files, **more})
+
+
 def group(*rules: dict[str, Any]) -> dict[str, Any]:
     pairs = [
         {"IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432, "UserIdGroupPairs": [{"GroupId": rule["GroupId"]}]}
@@ -68,7 +72,7 @@ DELETE = {"service": "kubernetes", "operation": "delete", "namespace": "ml", "po
 AUTHORIZE = {"service": "ec2", "operation": "AuthorizeSecurityGroupIngress", "group_id": "sg-1", "rules": [RULE]}
 END = {"service": "pod", "operation": "end_session", "pid": 7, "backend_start": "2026-01-01 11:00:00+00"}
 WAITS = {"pid": 8, "blocker": {"pid": 7, "backend_start": "2026-01-01 11:00:00+00"}}
-CLEAR = {"service": "pod", "operation": "clear_cache", "directory": "/tmp/artifacts"}
+CLEAR = {"service": "pod", "operation": "clear_cache", "directory": "/tmp/artifacts", "older_than_seconds": 60}
 START = {"service": "rds", "operation": "StartDBInstance", "status": "stopped"}
 
 
@@ -94,9 +98,11 @@ START = {"service": "rds", "operation": "StartDBInstance", "status": "stopped"}
         (END, probed("query", blocked=[]), True),
         ({**END, "backend_start": "later"}, probed("query", blocked=[WAITS]), True),
         (CLEAR, EvidenceSet([]), None),
-        (CLEAR, probed("disk", cache={"folder": "/elsewhere", "old_files": 2}), None),
-        (CLEAR, probed("disk", cache={"folder": "/tmp/artifacts", "old_files": 2}), False),
-        (CLEAR, probed("disk", cache={"folder": "/tmp/artifacts", "old_files": 0}), True),
+        (CLEAR, probed("disk", cache=None), None),
+        (CLEAR, cached(2, folder="/elsewhere"), None),
+        (CLEAR, cached(0, older_than_seconds=3600), None),
+        (CLEAR, cached(2), False),
+        (CLEAR, cached(0), True),
     ],
 )
 def test_a_change_is_there_or_not_or_cannot_be_seen(
