@@ -17,7 +17,7 @@ from ..clients.kubernetes import ClusterReader
 from ..core.client_uri import distinct
 from ..core.discovery import Discovery, Target, discover
 from ..core.discovery_service import services_named
-from ..core.evidence import API, DEBUG_COPY, POD, EvidenceSet, source_place
+from ..core.evidence import API, DEBUG_COPY, POD, EvidenceSet, State, source_place
 from ..core.redaction import Redactor
 from ..core.settings import Settings
 from . import cloud_logs, logs, pod_specs, probe_spec
@@ -150,12 +150,20 @@ class Collection:
         host_known = bool(target.db_instance_identifier or target.backend.get("host"))
         jobs += self._cloud_jobs()
         self.evidence.extend(together(jobs, self.deadline))
+        if self._died_while_entered():
+            self.evidence.extend(together(self._copy_job(target, runner), self.deadline))
         if pod_specs.only_begun(self.evidence, target):
             self._look_again(target, reader, cluster)
         self._discover()
         if self.discovery.target is not None:
             self._collect_late(self.discovery.target, host_known=host_known)
         self._mark("probes")
+
+    def _died_while_entered(self) -> bool:
+        """Tell whether no pod that was entered lived long enough to answer; only a copy can then."""
+        entered = self.evidence.all("probe.pod", POD)
+        copied = self.evidence.first("probe.pod", DEBUG_COPY) is not None
+        return bool(entered) and not copied and all(item.state is State.UNREACHABLE for item in entered)
 
     def _look_again(self, target: Target, reader: ClusterReader, cluster: ClusterCollector) -> None:
         """Read anew what became of pods that were only being made; once one is ready, the probes' answers are older."""

@@ -38,6 +38,7 @@ KILLED_EXITS = frozenset({0, 137, 143})
 LONG_ENOUGH = 180
 """MLflow starts within 120 seconds on a quarter of a CPU (field guide section 2.3)."""
 OUT_OF_TIME = re.compile(r"deadline exceeded|Client.Timeout|timed out|timeout", re.IGNORECASE)
+REPEATED = 2
 SHORT_TIMEOUT = 2
 """``/health`` took 2.6 seconds under load (field guide K-12)."""
 
@@ -242,7 +243,7 @@ def too_tight(
         event.get("reason") == "Killing" and f"failed {probe} probe" in event.get("message", "") for event in events
     )
     early = bool(spec) and budget < LONG_ENOUGH and budget - spec.get("periodSeconds", 10) <= lived <= budget + slack
-    early = early and not is_ready(pod)
+    early = early and (not is_ready(pod) or (told and as_young(context, status, lived)))
     slow = bool(OUT_OF_TIME.search(failures[probe][1] if probe in failures else ""))
     hasty = told and slow and spec.get("timeoutSeconds", 1) <= SHORT_TIMEOUT and bool(answered_api(context))
     if not ((early and (told or unfinished(context, pod, status["name"]))) or hasty):
@@ -261,6 +262,14 @@ def too_tight(
         measured=True,
         facts={"probe": probe, "budget": budget, "container": status["name"]},
     )
+
+
+def as_young(context: Context, status: Mapping[str, Any], lived: float) -> bool:
+    """Tell whether a container that was killed again and again has not yet lived longer than its last run did."""
+    started = ((status.get("state") or {}).get("running") or {}).get("startedAt")
+    if not started or int(status.get("restartCount", 0)) < REPEATED:
+        return False
+    return (context.now - parse_time(started)).total_seconds() <= lived
 
 
 def readiness_too_tight(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -64,9 +65,13 @@ class NoCloud:
 
 
 def collect(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings = SETTINGS, changes: dict[str, Any] | None = None
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings = SETTINGS,
+    changes: dict[str, Any] | None = None,
+    answer: Callable[[str], Observation] | None = None,
 ) -> tuple[run.Collected, FakeCluster]:
     reader = FakeCluster({**OBJECTS, **(changes or {})})
+    reader.answer = answer or reader.answer
     monkeypatch.setattr(run, "ClusterReader", lambda options, deadline: reader)
     monkeypatch.setattr(run, "CloudReader", NoCloud)
     return run.collect(settings, lambda: NOW), reader
@@ -170,6 +175,15 @@ def test_a_pod_that_became_ready_meanwhile_is_not_judged_by_what_was_tried_befor
 
 def test_a_pod_that_had_its_time_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at_again(monkeypatch, [server_pod("mlflow-1", {"waiting": {"reason": "CrashLoopBackOff"}})])
+
+
+def test_a_pod_that_dies_while_it_is_entered_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = Observation(State.UNREACHABLE, detail="command terminated with exit code 137")
+    answer = FakeCluster().answer
+    collected, reader = collect(monkeypatch, answer=lambda pod: ended if pod == "mlflow-1" else answer(pod))
+    assert first(collected, "probe.pod", POD).state is State.UNREACHABLE
+    assert first(collected, "probe.pod", DEBUG_COPY).state is State.OK
+    assert reader.pods == {}
 
 
 def test_a_newer_secret_is_tried_in_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:

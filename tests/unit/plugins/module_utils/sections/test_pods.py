@@ -119,6 +119,17 @@ def test_a_probe_that_does_not_wait_kills_the_server() -> None:
     assert "pods.liveness_too_tight" in found(listed(pod(False, restarts=4, last=KILLED, **TIGHT)), told, quiet)
 
 
+@pytest.mark.parametrize(
+    ("restarts", "started", "expected"), [(2, "11:59:50", True), (1, "11:59:50", False), (2, "11:59:30", False)]
+)
+def test_a_server_that_is_ready_for_a_moment_between_two_kills(restarts: int, started: str, expected: bool) -> None:
+    told = events(("Killing", "Container mlflow failed liveness probe, will be restarted"))
+    quiet = log("previous", ("11:58:45", "INFO mlflow.store.db.utils: starting"))
+    item = pod(True, restarts=restarts, last=KILLED, **TIGHT)
+    item["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = f"2026-11-22T{started}Z"
+    assert ("pods.liveness_too_tight" in found(listed(item), told, quiet)) is expected
+
+
 def test_a_server_that_waits_for_its_database_is_not_killed_by_its_probe_alone() -> None:
     told = events(("Killing", "Container mlflow failed liveness probe, will be restarted"))
     waiting = log("previous", ("11:58:45", "WARNING mlflow.store.db.utils: Operation will be retried in 3.1 seconds"))
