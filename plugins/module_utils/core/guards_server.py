@@ -35,6 +35,7 @@ SHARED_DOWN = frozenset(
 )
 """Causes that lie in what several servers share: nothing that is done to one of them helps."""
 
+REPEATED = 2
 TERMINAL = frozenset(
     {
         "CrashLoopBackOff",
@@ -125,7 +126,16 @@ def under_way(found: Mapping[str, Any], situation: Situation) -> bool:
 def terminal(pod: Mapping[str, Any]) -> bool:
     status = pod.get("status") or {}
     states = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-    return any(((item.get("state") or {}).get("waiting") or {}).get("reason") in TERMINAL for item in states)
+    return any(
+        ((item.get("state") or {}).get("waiting") or {}).get("reason") in TERMINAL or between_two_ends(item)
+        for item in states
+    )
+
+
+def between_two_ends(status: Mapping[str, Any]) -> bool:
+    """Tell whether a container that ended again and again just happens to run, or to be made anew, at this moment."""
+    ended = "terminated" in (status.get("lastState") or {})
+    return ended and not status.get("ready") and int(status.get("restartCount") or 0) >= REPEATED
 
 
 def availability(step: Step, plan: Plan) -> str:

@@ -147,9 +147,19 @@ def waiting(reason: str) -> dict[str, Any]:
     return pod
 
 
+def restarted(times: int, *, ready: bool = False) -> dict[str, Any]:
+    pod = server_pod()
+    status = {"name": "c", "ready": ready, "restartCount": times, "state": {"running": {}}}
+    pod["status"]["containerStatuses"] = [{**status, "lastState": {"terminated": {"exitCode": 1}}}]
+    return pod
+
+
 @pytest.mark.parametrize(
     ("found", "pods", "words"),
     [
+        (rolling(0), [restarted(1)], "under way"),
+        (rolling(0), [restarted(2)], ""),
+        (rolling(0), [restarted(2, ready=True)], "under way"),
         (rolling(1), [server_pod()], ""),
         (rolling(0), [server_pod()], "under way"),
         (rolling(1, observed=1), [server_pod()], "under way"),
