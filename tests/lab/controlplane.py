@@ -116,7 +116,7 @@ def _api_flags() -> list[str]:
         "--runtime-config=admissionregistration.k8s.io/v1beta1=true",
         f"--audit-policy-file={manifests / 'audit.yml'}",
         f"--audit-log-path={settings.audit_log()}",
-        "--audit-log-maxsize=100",
+        "--audit-log-maxsize=1000",
         "--audit-log-maxbackup=2",
         "--profiling=false",
     ]
