@@ -21,8 +21,6 @@ PAUSE = timedelta(minutes=1)
 LEAST_FAILURES = 2
 """One failed call is no incident: a single pooled connection may break and be replaced."""
 
-SERVER_ERROR = 500
-
 
 def recovery(context: Context, repaired: str = "") -> Recovery | None:
     """Tell what failed lately, when nothing fails any more.
@@ -37,12 +35,12 @@ def recovery(context: Context, repaired: str = "") -> Recovery | None:
     calls = sorted(
         (at, status) for at, dummy, path, status in logs.accesses(context) if at and path.startswith(logs.API_PATHS)
     )
-    failed = [at for at, status in calls if status >= SERVER_ERROR]
+    failed = [at for at, status in calls if status >= logs.SERVER_ERROR]
     if not failed or context.now - parse_time(failed[-1]) > MEMORY:
         return None
     begin = first_of_incident(failed)
     count = sum(at >= begin for at in failed)
-    end = next((at for at, status in calls if status < SERVER_ERROR and at > failed[-1]), "")
+    end = next((at for at, status in calls if status < logs.SERVER_ERROR and at > failed[-1]), "")
     if count < LEAST_FAILURES or not end or repaired >= begin:
         return None
     said = last_words(context, begin, end)

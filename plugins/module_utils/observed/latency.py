@@ -18,6 +18,7 @@ from ..sections.latency import (
     calls,
     seconds,
 )
+from ..sections.logs import SERVER_ERROR
 from ..sections.web_server import HONEST
 from .proof import one_line, probed
 
@@ -44,7 +45,7 @@ def layers(context: Context) -> list[dict[str, Any]]:
 def layer(name: str, items: list[Evidence], limit: float) -> dict[str, Any]:
     """Describe one layer by its best measurement: what one pod can do is possible."""
     best = min(items, key=lambda item: (result_of(item) != "ok", seconds(item)))
-    failed = result_of(best) != "ok" or int(best.value.get("status") or 200) >= 500
+    failed = result_of(best) != "ok" or int(best.value.get("status") or 200) >= SERVER_ERROR
     return {
         "layer": name,
         "seconds": round(seconds(best), 3),

@@ -49,7 +49,7 @@ SHELL_EXITS = frozenset({126, 127})
 
 WORDS_SHOWN = 200
 SETTLED = timedelta(minutes=15)
-SEVERAL_RESTARTS = 3
+REPEATED, SEVERAL_RESTARTS = 2, 3
 """A single end that is over is history; several within the hour, or one just now, are a fault."""
 
 MEMORY_NEED = "0.4 GiB with one worker and jobs off, 2.1 GiB by default"

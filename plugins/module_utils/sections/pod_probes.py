@@ -22,7 +22,7 @@ from ..core.workload import (
     last_end,
     workload_name,
 )
-from .pod_containers import NO_PROGRAM, keeps_ending, log_of, pod_keys
+from .pod_containers import NO_PROGRAM, REPEATED, keeps_ending, log_of, pod_keys
 
 KINDS = ("startup", "readiness", "liveness")
 FAILURE = re.compile(
@@ -38,7 +38,6 @@ KILLED_EXITS = frozenset({0, 137, 143})
 LONG_ENOUGH = 180
 """MLflow starts within 120 seconds on a quarter of a CPU (field guide section 2.3)."""
 OUT_OF_TIME = re.compile(r"deadline exceeded|Client.Timeout|timed out|timeout", re.IGNORECASE)
-REPEATED = 2
 SHORT_TIMEOUT = 2
 """``/health`` took 2.6 seconds under load (field guide K-12)."""
 

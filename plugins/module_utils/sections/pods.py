@@ -31,6 +31,7 @@ from ..core.workload import (
 from . import pod_probes
 from .pod_containers import (
     MISSING_OBJECT,
+    REPEATED,
     SETTLED,
     config_missing,
     init_failing,
@@ -52,7 +53,6 @@ NODE_NOT_TOLD = re.compile(r"no relationship found between node '")
 """The node authorizer hears of a new pod a moment after the kubelet, whose next try gets through (Kubernetes
 documentation, Using Node Authorization)."""
 
-REPEATED = 2
 INIT_SECONDS = 120
 """Migrations of a small database end within seconds; waiting for something that does not come never ends."""
 

@@ -14,7 +14,7 @@ from ..core.kinds import Role
 from ..core.workload import changed, current_pods, result_of, workload, workload_name
 from ..probes.web import rejects_host
 from . import client_uris, web_disk, web_options, web_workers
-from .logs import last_api_success
+from .logs import SERVER_ERROR, last_api_success
 
 HONEST = "experiments/search"
 """The cheapest call that touches the database; ``/health`` is blind to it (field guide section 1.1)."""
@@ -123,7 +123,7 @@ def newest_revision(context: Context) -> str | None:
 
 def failed(item: Evidence) -> bool:
     status = int(item.value.get("status") or 0)
-    return result_of(item) != "ok" or status >= 500 or status == 400
+    return result_of(item) != "ok" or status >= SERVER_ERROR or status == 400
 
 
 def api(context: Context, result: SectionResult) -> None:

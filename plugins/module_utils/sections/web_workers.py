@@ -22,21 +22,19 @@ from ..core.workload import (
     workload,
     workload_name,
 )
-from .logs import Match, matches, matches_of, own_log, recovered
-from .pod_containers import MEMORY_NEED, log_of, pod_keys
+from .logs import SERVER_ERROR, Match, matches, matches_of, own_log, recovered
+from .pod_containers import MEMORY_NEED, REPEATED, log_of, pod_keys
 from .web_options import gunicorn_options
 
 HONEST = "experiments/search"
 """Part of the path that is asked with patience; a shorter wait for another answer proves nothing on a busy machine."""
 
-REPEATED = 2
 OFTEN = 3
 LATELY = timedelta(minutes=5)
 OWN_TIMEOUT = timedelta(seconds=3)
 """gunicorn speaks of memory within two seconds after its own time-out killed a worker (field guide W-03)."""
 
 DEFAULT_TIMEOUT = "30"
-HTTP_ERROR = 500
 NEARLY_FULL = 0.85
 LAST_LINES = 40
 
@@ -108,7 +106,7 @@ def timeouts(context: Context, seen: list[Match], result: SectionResult) -> None
 def failed_or_waited(call: Evidence, limit: int) -> bool:
     """Tell whether a call failed, or waited for a worker longer than gunicorn gives one."""
     status, seconds = int(call.value.get("status") or 0), float(call.value.get("seconds") or 0.0)
-    return result_of(call) != "ok" or status >= HTTP_ERROR or seconds >= limit > 0
+    return result_of(call) != "ok" or status >= SERVER_ERROR or seconds >= limit > 0
 
 
 def cannot_start(context: Context, seen: list[Match], result: SectionResult) -> None:

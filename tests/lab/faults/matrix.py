@@ -18,8 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.lab import clients, identity, operator, servers, settings
-from tests.lab.emulation import gateway
+from tests.lab import clients, operator, servers, settings
 from tests.lab.faults import model, phases, playbooks, records, verdicts, writes
 from tests.lab.faults.injection import Injection
 from tests.lab.settings import LabError
@@ -263,7 +262,7 @@ def _diagnose(
     begin, usual = datetime.now(UTC), who == operator.FULL
     report, done = playbooks.diagnose(injection.server, report_dir, who, expected.error)
     row.seconds = round(done.seconds, 1)
-    row.forbidden_writes = _forbidden(injection.server, begin, [], who)
+    row.forbidden_writes = writes.forbidden_since(injection.server, begin, [], who)
     comparison = (verdicts.compare if usual else verdicts.compare_restricted)(report, expected)
     row.status = report["verdict"]["status"]
     row.causes, row.false_causes, row.exact = comparison.causes, comparison.false_causes, comparison.exact
@@ -279,21 +278,6 @@ def _rendered(expected: model.Expectation | None, injection: Injection) -> model
     assert expected is not None, "Fault.phase fills it in"
     causes = [injection.rendered(cause) for cause in expected.causes]
     return expected.model_copy(update={"causes": causes})
-
-
-def _forbidden(
-    server: servers.Server, begin: datetime, steps: list[str], who: operator.Operator = operator.FULL
-) -> list[str]:
-    """What the operator wrote since ``begin`` and may not, but for what runs on other servers meanwhile."""
-    end, others = datetime.now(UTC), [other for other in servers.every() if other.name != server.name]
-    namespaces = frozenset(other.namespace for other in others)
-    in_cluster = writes.kubernetes_writes(settings.audit_log(), who.user, begin, end, elsewhere=namespaces)
-    theirs = frozenset(name for other in others for name in writes.in_cloud(other))
-    in_aws: list[str] = []
-    if who.iam_user is not None:
-        principal = identity.operator_arn(who.iam_user)
-        in_aws = writes.aws_writes(gateway.log_path(), principal, begin, end, elsewhere=theirs)
-    return writes.forbidden(in_cluster, in_aws, steps)
 
 
 def _remediate(
@@ -316,7 +300,7 @@ def _tempt(
     """Allow every step that would be wrong: each has to be refused, and not even a Lease may be taken for it."""
     begin = datetime.now(UTC)
     tried, done = _remediate(report, expected.forbidden_steps, expected, injection, report_dir)
-    row.forbidden_writes += _forbidden(injection.server, begin, [])
+    row.forbidden_writes += writes.forbidden_since(injection.server, begin, [])
     refused = {step["step"]: step["refused"] for step in tried["plan"]["steps"]}
     told = [f"{name} ({', '.join(item['guard'] for item in refused.get(name, []))})" for name in refused]
     say(row.fault, f"{row.phase}: tempted, ended with {done.code} after {done.seconds:.1f} s: {', '.join(told)}")
@@ -335,7 +319,7 @@ def _repair(
     """Let the collection repair it with the plan's digest; the client says whether it is."""
     begin, server = datetime.now(UTC), injection.server
     repaired, done = _remediate(report, expected.allowed_steps, expected, injection, report_dir)
-    row.forbidden_writes += _forbidden(server, begin, expected.allowed_steps)
+    row.forbidden_writes += writes.forbidden_since(server, begin, expected.allowed_steps)
     row.outcome = repaired.get("outcome")
     say(row.fault, f"{row.phase}: remediate ended with {done.code} after {done.seconds:.1f} s: {row.outcome}")
     if row.outcome != expected.outcome:

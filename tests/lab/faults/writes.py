@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.lab.servers import Server
+from tests.lab import identity, operator, servers, settings
+from tests.lab.emulation import gateway
 
 READING_VERBS = frozenset({"get", "list", "watch"})
 # Reviews ask a question by a POST and keep nothing.
@@ -110,7 +111,7 @@ def aws_writes(
     ]
 
 
-def in_cloud(server: Server) -> list[str]:
+def in_cloud(server: servers.Server) -> list[str]:
     """By what AWS calls name a server: its security group and its RDS instance."""
     return [str(server.database["security_group_id"]), server.db_instance_identifier]
 
@@ -127,3 +128,28 @@ def forbidden(kubernetes: list[dict[str, Any]], aws: list[str], steps: list[str]
         if not (probe or kept or what in allowed or one["resource"] in {f"pods/{way}" for way in EXEC}):
             result.append(f"{one['verb']} {one['resource']} {one['namespace']}/{one['name']}")
     return result
+
+
+def forbidden_since(
+    server: servers.Server,
+    begin: datetime,
+    steps: list[str],
+    who: operator.Operator = operator.FULL,
+    *,
+    accepted: bool = False,
+) -> list[str]:
+    """What an operator wrote since ``begin`` and may not, but for what runs on other servers meanwhile.
+
+    Args:
+        steps: the steps of a repair, whose writes are left out.
+        accepted: whether what the API server refused is left out.
+    """
+    end, others = datetime.now(UTC), [other for other in servers.every() if other.name != server.name]
+    namespaces = frozenset(other.namespace for other in others)
+    in_cluster = kubernetes_writes(settings.audit_log(), who.user, begin, end, elsewhere=namespaces, accepted=accepted)
+    theirs = frozenset(name for other in others for name in in_cloud(other)) - frozenset(in_cloud(server))
+    in_aws: list[str] = []
+    if who.iam_user is not None:
+        principal = identity.operator_arn(who.iam_user)
+        in_aws = aws_writes(gateway.log_path(), principal, begin, end, elsewhere=theirs)
+    return forbidden(in_cluster, in_aws, steps)

@@ -64,12 +64,12 @@ def around(stage: Stage, fault: str, step: str, write: str, after: str, *, write
     """
     with faulty(stage, fault) as broken:
         begin, digest = datetime.now(UTC), broken.plan(step)
-        kill(broken, write, digest, step)
+        broken.kill(write, digest, step)
         require(not broken.written(begin), f"written: {broken.written(begin)}")
         require(broken.attempts() == [(step, "begun", "")], f"the record is {broken.attempts()}")
         done = broken.other("verify")
         require(broken.attempts() == [(step, JUDGED, "abandoned")], f"then: {broken.attempts()}: {done.output[-800:]}")
-        kill(broken, after, digest, step)
+        broken.kill(after, digest, step)
         written = broken.written(begin)
         clients.wait(broken.server.name, ok=True, timeout=WITHIN, since=datetime.now(UTC))
         _report, done = broken.remediate(digest, step)
@@ -77,10 +77,3 @@ def around(stage: Stage, fault: str, step: str, write: str, after: str, *, write
         require(broken.attempts() == records, f"then: {broken.attempts()}: {done.output[-1500:]}")
         require(broken.written(begin) == written, f"written again: {broken.written(begin)}")
         require(len(written) == writes, f"written: {written}")
-
-
-def kill(stage: Stage, task: str, digest: str, step: str) -> None:
-    """Let a run end with SIGKILL when it comes to a task."""
-    with stage.remediating([task], digest, step) as run:
-        run.reached()
-        run.kill()

@@ -32,10 +32,8 @@ def killed_before_write(stage: Stage) -> None:
     """SIGKILL between the record and the write: nothing is written, the next run says so, and may then repair."""
     with stage.broken():
         digest, begin = stage.plan(), datetime.now(UTC)
-        with stage.remediating([BEFORE_WRITE], digest) as run:
-            run.reached()
-            require(stage.attempts() == [(STEP, "begun", "")], f"the record is {stage.attempts()}")
-            run.kill()
+        stage.kill(BEFORE_WRITE, digest)
+        require(stage.attempts() == [(STEP, "begun", "")], f"the record is {stage.attempts()}")
         require(not stage.written(begin), f"written: {stage.written(begin)}")
         done = stage.other("verify")
         require(done.code != 0, "verify did not say that the server is still broken")
@@ -48,9 +46,7 @@ def killed_after_write(stage: Stage) -> None:
     """SIGKILL right behind the write: the next run judges it as fixed and writes nothing again."""
     with stage.broken():
         digest, begin = stage.plan(), datetime.now(UTC)
-        with stage.remediating([AFTER_WRITE], digest) as run:
-            run.reached()
-            run.kill()
+        stage.kill(AFTER_WRITE, digest)
         require(not stage.is_broken(), "the Service was not written")
         clients.wait(stage.server.name, ok=True, timeout=WITHIN, since=datetime.now(UTC))
         _report, done = stage.remediate(digest)

@@ -14,8 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.lab import clients, identity, kube, operator, servers, settings
-from tests.lab.emulation import gateway
+from tests.lab import clients, kube, operator, servers, settings
 from tests.lab.faults import phases, playbooks, writes
 from tests.lab.repairs import runs
 from tests.lab.settings import LabError
@@ -105,16 +104,25 @@ class Stage:
         require(step in [item["step"] for item in report["plan"]["steps"]], f"{step} is not planned")
         return str(report["plan"]["digest"])
 
+    def allowing(self, step: str, digest: str) -> dict[str, Any]:
+        """Variables that allow one step by name and approve a plan, with what every repair of this server is given."""
+        approval = {"mlflow_approved_plan": digest} if digest else {}
+        return {"mlflow_allowed_steps": step, **approval, **self.given}
+
     def remediate(self, digest: str = "", step: str = STEP, *options: str) -> tuple[dict[str, Any], playbooks.Run]:
         """Run ``remediate`` with one step allowed; return its report (the newest one in check mode) and the run."""
-        wanted = {**variables(digest, step), **self.given}
-        done = playbooks.run("remediate", self.server, self.reports, wanted, options=options)
+        done = playbooks.run("remediate", self.server, self.reports, self.allowing(step, digest), options=options)
         return playbooks.newest(self.reports), done
 
     def remediating(self, tasks: list[str], digest: str, step: str = STEP, **more: Any) -> Any:
         """Start ``remediate`` so that it stops at these tasks; ``more`` are options of ``runs.stopping``."""
-        wanted = {**variables(digest, step), **self.given}
-        return runs.stopping(tasks, "remediate", self.server, self.reports, wanted, **more)
+        return runs.stopping(tasks, "remediate", self.server, self.reports, self.allowing(step, digest), **more)
+
+    def kill(self, task: str, digest: str, step: str = STEP) -> None:
+        """Let a run of ``remediate`` end with SIGKILL when it comes to a task."""
+        with self.remediating([task], digest, step) as run:
+            run.reached()
+            run.kill()
 
     def meanwhile(self, task: str, digest: str, happens: Callable[[], object], **more: Any) -> tuple[int, str]:
         """Let something happen while ``remediate`` stops at a task; return its exit code and output."""
@@ -155,22 +163,7 @@ class Stage:
             bookkeeping: whether Leases and histories are left out as well.
             accepted: whether what the API server refused is left out.
         """
-        end, who = datetime.now(UTC), operator.FULL
-        others = [other for other in servers.every() if other.name != self.server.name]
-        elsewhere = frozenset(other.namespace for other in others)
-        in_cluster = writes.kubernetes_writes(
-            settings.audit_log(), who.user, since, end, elsewhere=elsewhere, accepted=accepted
-        )
-        theirs = {name for other in others for name in writes.in_cloud(other)} - set(writes.in_cloud(self.server))
-        principal = identity.operator_arn(str(who.iam_user))
-        in_aws = writes.aws_writes(gateway.log_path(), principal, since, end, elsewhere=frozenset(theirs))
-        here = [one for one in in_cluster if one["namespace"] == self.server.namespace]
-        return writes.forbidden(here, in_aws, ["wait"] if bookkeeping else [])
-
-
-def variables(digest: str, step: str) -> dict[str, Any]:
-    """Allow one step by name, and approve a plan."""
-    return {"mlflow_allowed_steps": step, **({"mlflow_approved_plan": digest} if digest else {})}
+        return writes.forbidden_since(self.server, since, ["wait"] if bookkeeping else [], accepted=accepted)
 
 
 def clear(stage: Stage) -> None:

@@ -174,7 +174,9 @@ def test_a_pod_that_became_ready_meanwhile_is_not_judged_by_what_was_tried_befor
 
 
 def test_a_pod_that_had_its_time_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_at_again(monkeypatch, [server_pod("mlflow-1", {"waiting": {"reason": "CrashLoopBackOff"}})])
+    looped = server_pod("mlflow-1", {"waiting": {"reason": "CrashLoopBackOff"}})
+    _collected, reader = collect(monkeypatch, changes={PODS: [looped]})
+    assert reader.asked.count(("list", PODS)) == 1
 
 
 def test_a_pod_that_dies_while_it_is_entered_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
