@@ -173,6 +173,7 @@ WEB = (
          ("aws cloudwatch get-metric-data for {instance}: ReadLatency, WriteLatency, CPUUtilization",
           "compare the zones of the pods and of {instance}"),
          ("scale out: each pod would wait as long",), ("L-04", "L-12", "D-20")),
+    Kind("latency.round_trip_slow", SYMPTOM, "high", DBA, ("latency.slow_calls", *API, *PODS, "service.unreachable")),
     Kind("latency.burst_credits_exhausted", CAUSE, "high", DBA, ("latency.database_slow", "latency.slow_calls", *API, *PODS),
          ("let the database team move {instance} to storage or a class without burst credits",),
          ("scale out: each pod would wait as long",), ("L-11",)),

@@ -9,7 +9,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core.evidence import API, CLOUD, POD, Evidence
-from ..core.findings import SERVER, TO_DATABASE, TO_DNS, TO_OBJECT_STORAGE, Context, Finding, SectionResult, keys
+from ..core.findings import (
+    SERVER,
+    TO_DATABASE,
+    TO_DNS,
+    TO_OBJECT_STORAGE,
+    Context,
+    Finding,
+    SectionResult,
+    Unknown,
+    keys,
+)
 from ..core.quantity import cores
 from ..core.workload import container_spec, current_pods, probes_from_server, result_of, workload_name
 from . import web_workers
@@ -147,9 +157,12 @@ def database(context: Context, slow: list[Evidence], result: SectionResult) -> N
         )
     if trips:
         trip = late[0][0]
+        if credits_unseen(context):
+            why = "whether its burst credits are used up, which would be the cause, could not be seen"
+            result.unknown.append(Unknown(f"why {name} is slow", why, "cloudwatch:GetMetricData"))
         result.findings.append(
             Finding(
-                "latency.database_slow",
+                "latency.round_trip_slow" if credits_unseen(context) else "latency.database_slow",
                 name,
                 f"one round trip to the database takes {trip:.2f} s, and each API call needs several",
                 keys([*trips, *slow, metrics]),
@@ -158,6 +171,12 @@ def database(context: Context, slow: list[Evidence], result: SectionResult) -> N
                 facts={"instance": name, "seconds": f"{trip:.2f}"},
             )
         )
+
+
+def credits_unseen(context: Context) -> bool:
+    """Tell whether an RDS instance has balances that nobody could look at."""
+    metrics = context.evidence.first("aws.metrics", CLOUD)
+    return bool(context.target.db_instance_identifier) and not (metrics and metrics.conclusive)
 
 
 def exhausted_credits(context: Context) -> list[str]:

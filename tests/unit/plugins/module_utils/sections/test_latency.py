@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import API, POD, Evidence, State
+from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.evidence import API, CLOUD, POD, Evidence, State
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.sections import latency, web_server
 
 from .conftest import AT, SEARCH, MakeContext, deployment, listed, probe, server_pod
@@ -74,6 +74,26 @@ def test_a_database_so_far_away_that_no_login_ends(
     ]
     found = names(context, call(SEARCH, 7.3), probe("login", "mlflow", login, place=POD, seconds=5.0), *connected)
     assert ("latency.database_slow" in found) is expected
+
+
+@pytest.mark.parametrize(
+    ("instance", "metrics", "expected"),
+    [
+        ("mlflow-db", State.OK, "latency.database_slow"),
+        ("mlflow-db", State.UNREACHABLE, "latency.round_trip_slow"),
+        ("mlflow-db", State.FORBIDDEN, "latency.round_trip_slow"),
+        ("mlflow-db", None, "latency.round_trip_slow"),
+        ("", None, "latency.database_slow"),
+    ],
+)
+def test_a_slow_database_is_a_cause_only_where_its_burst_balance_could_be_seen(
+    context: MakeContext, instance: str, metrics: State | None, expected: str
+) -> None:
+    trip = probe("query", "select 1", place=POD, round_trip_seconds=0.3)
+    seen = (
+        [Evidence("aws.metrics", CLOUD, instance, AT, metrics, {} if metrics is State.OK else None)] if metrics else []
+    )
+    assert names(context, trip, *seen, db_instance_identifier=instance) == {expected}
 
 
 @pytest.mark.parametrize(
