@@ -40,6 +40,7 @@ BUILDERS: Mapping[str, tuple[Builder, ...]] = MappingProxyType(
         ),
         "pods.command_not_found": _ROLL_BACK,
         "pods.config_missing": _ROLL_BACK,
+        "pods.config_stale": (steps_workload.restart_stale_pods,),
         "pods.evicted": (steps_workload.delete_failed_pods,),
         "pods.image_not_found": _ROLL_BACK,
         "pods.out_of_memory": (steps_workload.raise_memory_limit,),

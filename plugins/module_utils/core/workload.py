@@ -56,23 +56,26 @@ def workload(context: Context) -> dict[str, Any] | None:
     return None
 
 
-def server_pods(context: Context) -> list[dict[str, Any]]:
-    """Return the pods that the workload owns, without those that are being deleted."""
+def owned_pods(context: Context) -> list[dict[str, Any]]:
+    """Return the pods that the workload owns, with those that are being deleted."""
     pods = context.evidence.objects("kubernetes.pods", context.target.namespace)
     if context.target.kind == "StatefulSet":
-        mine = [pod for pod in pods if owned_by(pod, "StatefulSet", context.target.deployment)]
-    else:
-        names = {item["metadata"]["name"] for item in replica_sets(context)}
-        mine = [
-            pod
-            for pod in pods
-            if (
-                any(owned_by(pod, "ReplicaSet", name) for name in names)
-                if names
-                else matches(context.target.selector, labels_of(pod))
-            )
-        ]
-    return [pod for pod in mine if not pod["metadata"].get("deletionTimestamp")]
+        return [pod for pod in pods if owned_by(pod, "StatefulSet", context.target.deployment)]
+    names = {item["metadata"]["name"] for item in replica_sets(context)}
+    return [
+        pod
+        for pod in pods
+        if (
+            any(owned_by(pod, "ReplicaSet", name) for name in names)
+            if names
+            else matches(context.target.selector, labels_of(pod))
+        )
+    ]
+
+
+def server_pods(context: Context) -> list[dict[str, Any]]:
+    """Return the pods that the workload owns, without those that are being deleted."""
+    return [pod for pod in owned_pods(context) if not pod["metadata"].get("deletionTimestamp")]
 
 
 def current_pods(context: Context) -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ MISSING = frozenset({"NoSuchBucket", "404", "NotFound"})
 NOTHING_TO_READ = frozenset({"NoSuchKey", "404", "InvalidRange", "416"})
 """Answers to a read that was allowed, of an object that is not there or is empty."""
 ENDPOINTS = ("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+REGIONS = ("AWS_DEFAULT_REGION", "AWS_REGION")
 PROXIES = ("HTTPS_PROXY", "https_proxy")
 TAKEN_OVER = ("AWS_", *PROXIES, "NO_PROXY", "no_proxy")
 CANARY_KEY = "mlflow-runbook-canary"
@@ -67,7 +68,7 @@ def identity(environment: dict[str, str]) -> dict[str, Any]:
         "token_file": bool(token) and os.path.exists(token),
         "claims": claims(token) if token else None,
         "pod_identity": "AWS_CONTAINER_CREDENTIALS_FULL_URI" in environment,
-        "region": environment.get("AWS_DEFAULT_REGION") or environment.get("AWS_REGION") or "",
+        "region": next((environment[name] for name in REGIONS if environment.get(name)), ""),
         "static_keys": "AWS_ACCESS_KEY_ID" in environment,
         "endpoint_url": next((environment[name] for name in ENDPOINTS if environment.get(name)), ""),
     }

@@ -12,6 +12,7 @@ from typing import Any
 from ..core.evidence import API, POD, Evidence
 from ..core.findings import TO_IDENTITY, TO_OBJECT_STORAGE, Context, Finding, SectionResult, Unknown, keys
 from ..core.workload import probes_from_server, result_of, workload_name
+from ..probes.storage import ENDPOINTS, REGIONS
 from ..probes.web import REJECTED
 from . import artifact_credentials, artifact_identity, artifact_policies
 from .artifact_facts import (
@@ -26,6 +27,7 @@ from .artifact_facts import (
     observed,
 )
 from .logs import accesses
+from .stale_settings import stale_setting
 from .web_server import HONEST
 
 ARTIFACT_CALL = "mlflow-artifacts/artifacts"
@@ -183,7 +185,7 @@ def endpoint(context: Context, result: SectionResult) -> None:
             configured=True,
             facts={"url": url},
         )
-        result.findings.append(found)
+        result.findings.append(stale_setting(context, ENDPOINTS, url, failing, TO_OBJECT_STORAGE) or found)
 
 
 def region(context: Context) -> list[Finding]:
@@ -199,8 +201,10 @@ def region(context: Context) -> list[Finding]:
     name = real if isinstance(real, str) and real else "another region"
     summary = f"bucket {context.target.bucket} is in {name}, the pods ask {used or 'another region'}"
     proof = [seen, *observed(context, "probe.identity"), *(told or failing)]
+    stale = stale_setting(context, REGIONS, used, told or failing, TO_IDENTITY)
     return [
-        stored(
+        stale
+        or stored(
             context,
             "artifact_store.wrong_region",
             summary,

@@ -28,7 +28,7 @@ from ..core.workload import (
     workload,
     workload_name,
 )
-from . import pod_probes
+from . import pod_lifecycle, pod_probes
 from .pod_containers import (
     MISSING_OBJECT,
     REPEATED,
@@ -67,6 +67,9 @@ def analyze(context: Context) -> SectionResult:
     creation_failures(context, result)
     for pod in server_pods(context):
         judge_pod(context, pod, result)
+    pod_lifecycle.stuck_terminating(context, result)
+    for pod in pod_lifecycle.overdue(context):
+        node_not_ready(context, pod, result)
     rollout_stuck(context, result)
     if ready_pods(context) and all(BY_ID[item.id].role is Role.NOTE for item in result.findings):
         for what in ("pods.out_of_memory", "pods.image_not_found", "pods.crash_looping", "pods.unschedulable"):
@@ -186,6 +189,7 @@ def judge_pod(context: Context, pod: Mapping[str, Any], result: SectionResult) -
     if is_ready(pod):
         return
     readiness_gates(context, pod, result)
+    pod_lifecycle.hook_failing(context, pod, events, result)
     if is_starting(context, pod):
         starting(context, pod, result)
     elif pod.get("status", {}).get("phase") == "Running":

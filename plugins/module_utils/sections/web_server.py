@@ -15,6 +15,7 @@ from ..core.workload import changed, current_pods, result_of, workload, workload
 from ..probes.web import rejects_host
 from . import client_uris, web_disk, web_options, web_workers
 from .logs import SERVER_ERROR, last_api_success
+from .stale_settings import stale_setting
 
 HONEST = "experiments/search"
 """The cheapest call that touches the database; ``/health`` is blind to it (field guide section 1.1)."""
@@ -226,8 +227,11 @@ def rejected_hosts(context: Context, result: SectionResult) -> None:
     if not by_clients:
         return
     hosts = sorted({match["host"] for item in by_clients if (match := HOST_IN_URL.match(item.subject))})
+    running = str((context.evidence.value("probe.environment", POD) or {}).get("allowed_hosts") or "")
+    stale = stale_setting(context, ("MLFLOW_SERVER_ALLOWED_HOSTS",), running, by_clients)
     result.findings.append(
-        Finding(
+        stale
+        or Finding(
             "web_server.host_not_allowed",
             workload_name(context),
             f"MLflow answers 403 to clients that call it {', '.join(hosts)}: the name is not among its allowed hosts",
