@@ -63,7 +63,14 @@ API = (
     "web_server.worker_timeout",
     "latency.slow_calls",
 )
-NO_DATABASE = ("database.connect_timeout", "logs.database_timeout", "logs.database_unreachable", *API, *SERVING)
+NO_DATABASE = (
+    "database.connect_timeout",
+    "database.wrong_address",
+    "logs.database_timeout",
+    "logs.database_unreachable",
+    *API,
+    *SERVING,
+)
 REFUSED = (
     "database.connect_refused",
     "database.not_listening",

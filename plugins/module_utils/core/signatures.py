@@ -73,7 +73,7 @@ SIGNATURES = (
     _signature("auth_key", "G-12", "web_server.options_invalid", r"(?P<error>A static secret key needs to be set for CSRF protection)"),
     _signature("auth_password", "G-12", "web_server.options_invalid",
                r"(?P<error>needs a password to create the admin user|Refusing to use the insecure default password)"),
-    _signature("sqlite_open", "F-05", "web_server.temporary_folder_missing", r"\(sqlite3\.OperationalError\) (?P<error>unable to open database file)"),
+    _signature("sqlite_open", "F-05", "web_server.store_file_unusable", r"\(sqlite3\.OperationalError\) (?P<error>unable to open database file)"),
     _signature("bind_failed", "W-05", "web_server.options_invalid",
                r"(?P<error>\[Errno (?:13|9[89])\] error while attempting to bind[^\n]*|(?:Connection in use|Invalid address): \([^)]*\))"),
     _signature("tls_files", "T-03", "web_server.options_invalid", r"(?P<error>load_cert_chain\([^)\n]*\))"),

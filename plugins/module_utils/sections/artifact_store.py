@@ -37,6 +37,9 @@ SERVING_OFF = re.compile(r"--no-serve-artifacts|Artifact serving is disabled", r
 REGION_CODES = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"})
 PROXIED = re.compile(r'"artifact_location":\s*"mlflow-artifacts:')
 UNAVAILABLE = 503
+NO_PROXY = "ProxyConnectionError"
+PROXY_URL = re.compile(r'proxy URL: "(?P<url>[^"]+)"')
+"""botocore's exception and its text (botocore.exceptions)."""
 NOT_WAITED = "no answer"
 """The probe's own words for a call that it left behind, which had less time than the library gives it."""
 
@@ -185,7 +188,8 @@ def endpoint(context: Context, result: SectionResult) -> None:
             configured=True,
             facts={"url": url},
         )
-        result.findings.append(stale_setting(context, ENDPOINTS, url, failing, TO_OBJECT_STORAGE) or found)
+        stale = stale_setting(context, ENDPOINTS, lambda configured: configured != url, failing, TO_OBJECT_STORAGE)
+        result.findings.append(stale or found)
 
 
 def region(context: Context) -> list[Finding]:
@@ -201,7 +205,7 @@ def region(context: Context) -> list[Finding]:
     name = real if isinstance(real, str) and real else "another region"
     summary = f"bucket {context.target.bucket} is in {name}, the pods ask {used or 'another region'}"
     proof = [seen, *observed(context, "probe.identity"), *(told or failing)]
-    stale = stale_setting(context, REGIONS, used, told or failing, TO_IDENTITY)
+    stale = stale_setting(context, REGIONS, lambda configured: configured == name, told or failing, TO_IDENTITY)
     return [
         stale
         or stored(
@@ -256,6 +260,9 @@ def reachability(context: Context, result: SectionResult) -> None:
     lost = [item for item in calls if result_of(item) in LOST and not item.value.get("operation")]
     if not lost:
         return
+    told = proxy(context, lost)
+    if told is not None:
+        result.findings.append(told)
     hosts = lost_hosts(context)
     if not hosts and answered(context):
         return
@@ -273,6 +280,24 @@ def reachability(context: Context, result: SectionResult) -> None:
         error = str(lost[0].value.get("error", ""))[:160]
         summary = f"the pods' calls to {service} get no answer: {error}"
         result.findings.append(stored(context, "artifact_store.unreachable", summary, [*lost]))
+
+
+def proxy(context: Context, lost: list[Evidence]) -> Finding | None:
+    """Find the proxy that the pods are told to use for S3 and STS, and that they do not reach."""
+    failed = [item for item in lost if item.value.get("code") == NO_PROXY]
+    if not failed:
+        return None
+    told = PROXY_URL.search(str(failed[0].value.get("error", "")))
+    name = told["url"] if told else "a proxy"
+    return stored(
+        context,
+        "artifact_store.proxy_unreachable",
+        f"the pods are told to reach S3 and STS through {name}, which does not answer ({result_of(failed[0])})",
+        [context.evidence.first("kubernetes.deployments", API), *failed],
+        workload_name(context),
+        flow=TO_IDENTITY,
+        facts={"proxy": name},
+    )
 
 
 def answered(context: Context) -> bool:

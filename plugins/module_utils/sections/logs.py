@@ -34,6 +34,7 @@ SAID = {
     "web_server.driver_missing": "the image lacks the database driver that the backend store URI asks for; ",
     "web_server.options_invalid": "MLflow does not accept its settings and ends; ",
     "web_server.temporary_folder_missing": "MLflow cannot write where it has to; ",
+    "web_server.store_file_unusable": "MLflow cannot open the SQLite file of its backend store; ",
     "web_server.workers_cannot_start": "the web server's workers lack a module; ",
 }
 FLOWS = {"database": TO_DATABASE, "artifact": TO_OBJECT_STORAGE}

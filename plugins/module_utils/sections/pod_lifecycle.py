@@ -1,7 +1,7 @@
 # Copyright: mlops.mlflow_runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What surrounds a container's life: the hook after its start, and a deletion that does not end."""
+"""What surrounds a container's life: the hook after its start, a deletion that does not end, a paused rollout."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from ..core.catalogue import BY_ID
 from ..core.findings import Context, SectionResult, parse_time
-from ..core.workload import event_start, owned_pods, server_pods, workload
+from ..core.kinds import Role
+from ..core.workload import event_start, owned_pods, ready_pods, replica_sets, server_pods, workload
 from .pod_containers import WORDS_SHOWN, simple
 
 HOOK_FAILED = "FailedPostStartHook"
@@ -62,3 +64,34 @@ def stuck_terminating(context: Context, result: SectionResult) -> None:
                 since=until,
             )
         )
+
+
+def waiting_changes(context: Context) -> list[str]:
+    """Return what a paused rollout keeps from the pods: the fields of containers that differ, or the template."""
+    found, newest = workload(context), next(iter(replica_sets(context)), None)
+    if found is None or newest is None or not found["spec"].get("paused"):
+        return []
+    wanted, given = found["spec"]["template"]["spec"], newest["spec"]["template"]["spec"]
+    if wanted == given:
+        return []
+    before = {item["name"]: item for item in given["containers"]}
+    pairs = [(item, before.get(item["name"], {})) for item in wanted["containers"]]
+    fields = {key for new, old in pairs for key in {*new, *old} if new.get(key) != old.get(key)}
+    return sorted(fields) or ["pod template"]
+
+
+def rollout_paused(context: Context, result: SectionResult) -> None:
+    """Find a correction that waits for somebody to resume the rollout; what the old pods suffer from is past then."""
+    waiting = waiting_changes(context)
+    if not waiting or ready_pods(context):
+        return
+    fields = ", ".join(waiting)
+    result.findings = [item for item in result.findings if BY_ID[item.id].role is not Role.CAUSE]
+    result.findings.append(
+        simple(
+            context,
+            "pods.rollout_paused",
+            f"the rollout of {context.target.deployment} is paused, and a change of {fields} waits for its end",
+            {"fields": fields},
+        )
+    )

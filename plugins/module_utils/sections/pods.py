@@ -70,6 +70,7 @@ def analyze(context: Context) -> SectionResult:
     pod_lifecycle.stuck_terminating(context, result)
     for pod in pod_lifecycle.overdue(context):
         node_not_ready(context, pod, result)
+    pod_lifecycle.rollout_paused(context, result)
     rollout_stuck(context, result)
     if ready_pods(context) and all(BY_ID[item.id].role is Role.NOTE for item in result.findings):
         for what in ("pods.out_of_memory", "pods.image_not_found", "pods.crash_looping", "pods.unschedulable"):

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..core.discovery import commands_of
@@ -15,25 +15,30 @@ from ..core.workload import changed, server_pods, workload
 
 
 def stale_setting(
-    context: Context, variables: Iterable[str], running: str, symptoms: Iterable[Evidence], flow: str = SERVER
+    context: Context,
+    variables: Iterable[str],
+    helps: Callable[[str], bool],
+    symptoms: Iterable[Evidence],
+    flow: str = SERVER,
 ) -> Finding | None:
     """Find the ConfigMap whose newer value of a variable the pods do not have; a restart gives it to them (G-02).
 
     Args:
         variables: names of the container's environment, the one that wins first.
-        running: what the running server has.
-        symptoms: what fails because of that value.
+        helps: tells whether what the ConfigMap says now would end the symptoms.
+        symptoms: what fails because of the value that the pods have.
         flow: where it fails.
     """
     found = workload(context)
     command = commands_of(found, context.evidence).get(context.target.container) if found else None
     given = command.environment if command else {}
     variable = next((name for name in variables if given.get(name)), "")
-    if not running or given.get(variable, running) == running:
+    if not variable or not helps(given[variable]):
         return None
     for source in context.evidence.objects("kubernetes.configmaps", context.target.namespace):
         moment = changed(source)
-        if source["metadata"]["name"] in context.target.config_maps and moment and began_before(context, moment):
+        holds = variable in (source.get("data") or {}) and source["metadata"]["name"] in context.target.config_maps
+        if holds and moment and began_before(context, moment):
             return finding(context, source, variable, moment, symptoms, flow)
     return None
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatchcase
 
 from ..core.catalogue import BY_ID
 from ..core.evidence import API, POD, SOURCE_PREFIX, Evidence
@@ -227,8 +228,12 @@ def rejected_hosts(context: Context, result: SectionResult) -> None:
     if not by_clients:
         return
     hosts = sorted({match["host"] for item in by_clients if (match := HOST_IN_URL.match(item.subject))})
-    running = str((context.evidence.value("probe.environment", POD) or {}).get("allowed_hosts") or "")
-    stale = stale_setting(context, ("MLFLOW_SERVER_ALLOWED_HOSTS",), running, by_clients)
+    stale = stale_setting(
+        context,
+        ("MLFLOW_SERVER_ALLOWED_HOSTS",),
+        lambda configured: all(any(fnmatchcase(host, entry) for entry in configured.split(",")) for host in hosts),
+        by_clients,
+    )
     result.findings.append(
         stale
         or Finding(

@@ -131,8 +131,8 @@ LINES = {
         "requested address",
         "[ERROR] Connection in use: ('127.0.0.1', 5630)",
     ),
+    "web_server.store_file_unusable": ("(sqlite3.OperationalError) unable to open database file",),
     "web_server.temporary_folder_missing": (
-        "(sqlite3.OperationalError) unable to open database file",
         "FileNotFoundError: [Errno 2] No usable temporary directory found in ['/tmp', '/var/tmp', '/usr/tmp', '/app']",
         "OSError: [Errno 30] Read-only file system: '/dev/shm/tmpxab9aa47'",
     ),

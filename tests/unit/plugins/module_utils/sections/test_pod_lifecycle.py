@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.core.findings import Finding
 from ansible_collections.mlops.mlflow_runbook.plugins.module_utils.sections import pods
 
-from .conftest import AT, MakeContext, deployment, listed, server_pod
+from .conftest import AT, MakeContext, deployment, listed, replica_set, server_pod
 
 NOT_READY = [{"type": "Ready", "status": "False"}]
 HOOK = {
@@ -72,3 +72,29 @@ def test_a_pod_does_not_go_while_its_node_is_away(context: MakeContext) -> None:
     node = {"metadata": {"name": "n1"}, "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}
     (finding,) = found(context, "pods.node_not_ready", listed("pods", held), listed("nodes", node, subject=""))
     assert finding.object == "node/n1"
+
+
+@pytest.mark.parametrize(
+    ("paused", "image", "ready", "expected"),
+    [
+        (True, "mlflow:2", False, ["pods.rollout_paused"]),
+        (True, "mlflow:1", False, ["pods.image_not_found"]),
+        (False, "mlflow:2", False, ["pods.image_not_found"]),
+        (True, "mlflow:2", True, ["pods.image_not_found"]),
+    ],
+)
+def test_a_correction_waits_for_a_paused_rollout(
+    context: MakeContext, paused: bool, image: str, ready: bool, expected: list[str]
+) -> None:
+    found, made, pod = deployment(), replica_set(), server_pod()
+    made["spec"] = {"template": {"spec": {"containers": [{"name": "mlflow", "image": "mlflow:1"}]}}}
+    found["spec"] |= {"paused": paused}
+    found["spec"]["template"]["spec"] = {"containers": [{"name": "mlflow", "image": image}]}
+    waiting = {"reason": "ErrImagePull", "message": "manifest unknown: not found"}
+    broken = server_pod("mlflow-2")
+    broken["status"] |= {"conditions": NOT_READY, "phase": "Pending"}
+    broken["status"]["containerStatuses"] = [{"name": "mlflow", "image": "mlflow:1", "state": {"waiting": waiting}}]
+    pods_seen = [broken, pod] if ready else [broken]
+    evidence = [listed("deployments", found), listed("replicasets", made), listed("pods", *pods_seen)]
+    seen = {item.id for item in pods.analyze(context(*evidence)).findings}
+    assert [name for name in ("pods.image_not_found", "pods.rollout_paused") if name in seen] == expected
