@@ -47,24 +47,28 @@ CONTROLLER_LABELS = re.compile(
 INJECTION = re.compile(r"inject|istio\.io/|linkerd\.io/")
 
 
-def server_pods(evidence: EvidenceSet, target: Target) -> list[dict[str, Any]]:
-    """Return the server's pods that are not being deleted, ready ones first; others may carry the same labels."""
+def owned_pods(evidence: EvidenceSet, target: Target) -> list[dict[str, Any]]:
+    """Return the server's pods, with those that are being deleted; others may carry the same labels."""
     sets = {
         item["metadata"]["name"]
         for item in evidence.objects("kubernetes.replicasets", target.namespace)
         if any(owner["name"] == target.deployment for owner in item["metadata"].get("ownerReferences") or [])
     }
-    pods = [
+    return [
         pod
         for pod in evidence.objects("kubernetes.pods", target.namespace)
         if pod["metadata"].get("namespace") == target.namespace
         and matches(target.selector, pod["metadata"].get("labels") or {})
-        and not pod["metadata"].get("deletionTimestamp")
         and any(
             owner["kind"] in OWNERS and (not sets or owner["name"] in sets)
             for owner in pod["metadata"].get("ownerReferences") or []
         )
     ]
+
+
+def server_pods(evidence: EvidenceSet, target: Target) -> list[dict[str, Any]]:
+    """Return the server's pods that are not being deleted, ready ones first."""
+    pods = [pod for pod in owned_pods(evidence, target) if not pod["metadata"].get("deletionTimestamp")]
     return sorted(pods, key=lambda pod: not is_ready(pod))
 
 
@@ -74,9 +78,11 @@ def is_ready(pod: Object) -> bool:
 
 
 def ages(evidence: EvidenceSet, target: Target) -> list[timedelta]:
-    """Return how old each of the server's pods was when they were listed."""
+    """Return how old each of the server's pods was when they were listed; one awaits the end of the last."""
     listed = evidence.first("kubernetes.pods", API, target.namespace)
     pods = server_pods(evidence, target)
+    if not pods and owned_pods(evidence, target):
+        return [timedelta()]
     return [parse_time(listed.at) - parse_time(item["metadata"]["creationTimestamp"]) for item in pods if listed]
 
 

@@ -152,12 +152,19 @@ def test_pods_that_were_only_being_made_are_looked_at_again(monkeypatch: pytest.
         assert looked_at_again(monkeypatch, before, [failed]).objects("kubernetes.pods", "mlflow") == [failed]
 
 
-def test_a_pod_that_was_made_right_before_the_second_look_gets_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+INITIALIZING, FAILED = ({"waiting": {"reason": reason}} for reason in ("PodInitializing", "CreateContainerError"))
+LEAVING = young({"terminated": {"exitCode": 0}})
+LEAVING["metadata"]["deletionTimestamp"] = NOW
+
+
+@pytest.mark.parametrize("second", [young(INITIALIZING, NOW), LEAVING])
+def test_a_pod_that_is_made_around_the_second_look_gets_a_moment(
+    monkeypatch: pytest.MonkeyPatch, second: dict[str, Any]
+) -> None:
     waited: list[float] = []
     monkeypatch.setattr(run.time, "sleep", waited.append)
-    initializing, failed = ({"waiting": {"reason": reason}} for reason in ("PodInitializing", "CreateContainerError"))
-    evidence = looked_at_again(monkeypatch, [], [young(initializing, NOW)], [young(failed, NOW)])
-    assert evidence.objects("kubernetes.pods", "mlflow") == [young(failed, NOW)]
+    evidence = looked_at_again(monkeypatch, [], [second], [young(FAILED, NOW)])
+    assert evidence.objects("kubernetes.pods", "mlflow") == [young(FAILED, NOW)]
     assert len(waited) == 1
 
 
