@@ -72,6 +72,7 @@ KINDS = (
          ("kubectl -n {namespace} rollout restart {kind}/{deployment}: the Secret is newer than the pod and its login works",),
          (), ("G-01",)),
     Kind("database.password_missing", CAUSE, "critical", ML, LOGIN, ("put a password into {origin}",), (NO_RESTART,), ("D-07",)),
+    Kind("database.uri_invalid", CAUSE, "critical", ML, LOGIN, ("correct the URI in {origin}: {error}",), (NO_RESTART,), ("D-09",)),
     Kind("database.unknown_database", CAUSE, "critical", ML, LOGIN,
          ("database {database} does not exist on {host}: correct {origin} or ask the database team",),
          (NO_RESTART, "create the database: that would hide a loss of data"), ("D-08", "G-06")),

@@ -22,6 +22,10 @@ LOGIN_ERRORS = (
         ),
     ),
     ("database.password_missing", re.compile(r"no password supplied|empty password")),
+    (
+        "database.uri_invalid",
+        re.compile(r"invalid \w+ value: |invalid (?:connection option|URI query parameter|integer value|dsn)"),
+    ),
     ("database.unknown_database", re.compile(r"database \"[^\"]*\" does not exist", re.DOTALL)),
     (
         "database.certificate_rejected",
@@ -152,6 +156,7 @@ def cause_of(context: Context, identifier: str, denied: list[Evidence], text: st
     words = {
         "database.password_wrong": f"the password in {origin(context)} is not the one of database user {user}",
         "database.password_missing": f"{origin(context)} holds no password",
+        "database.uri_invalid": f"the database driver does not accept the URI in {origin(context)}: {text[:160]}",
         "database.unknown_database": f"database {database!r} does not exist on {place(context)}",
         "database.tls_required": f"{place(context)} accepts only TLS, the URI in {origin(context)} does not ask for it",
         "database.certificate_rejected": f"the URI in {origin(context)} asks to verify the certificate of "

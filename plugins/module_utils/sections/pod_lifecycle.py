@@ -68,13 +68,14 @@ def stuck_terminating(context: Context, result: SectionResult) -> None:
 
 def waiting_changes(context: Context) -> list[str]:
     """Return what a paused rollout keeps from the pods: the fields of containers that differ, or the template."""
-    found, newest = workload(context), next(iter(replica_sets(context)), None)
-    if found is None or newest is None or not found["spec"].get("paused"):
+    found = workload(context)
+    if found is None or not found["spec"].get("paused"):
         return []
-    wanted, given = found["spec"]["template"]["spec"], newest["spec"]["template"]["spec"]
-    if wanted == given:
+    wanted = found["spec"]["template"]["spec"]
+    given = [item["spec"]["template"]["spec"] for item in replica_sets(context) if item["spec"].get("replicas")]
+    if not given or wanted in given:
         return []
-    before = {item["name"]: item for item in given["containers"]}
+    before = {item["name"]: item for item in given[0]["containers"]}
     pairs = [(item, before.get(item["name"], {})) for item in wanted["containers"]]
     fields = {key for new, old in pairs for key in {*new, *old} if new.get(key) != old.get(key)}
     return sorted(fields) or ["pod template"]

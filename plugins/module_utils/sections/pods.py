@@ -169,16 +169,11 @@ def refused_by_event(context: Context) -> list[tuple[str, str]]:
 def judge_pod(context: Context, pod: Mapping[str, Any], result: SectionResult) -> None:
     name = pod["metadata"]["name"]
     events = events_about(context, name)
-    if pod.get("status", {}).get("phase") == "Failed" and pod["status"].get("reason") == "Evicted":
+    evicted = eviction(context, pod)
+    if evicted is not None:
         if not ready_pods(context) or evicted_again(context):
-            result.findings.append(
-                simple(
-                    context,
-                    "pods.evicted",
-                    f"pod {name} was evicted: {pod['status'].get('message', '')}",
-                    {"pod": name, "reason": pod["status"].get("message", "")},
-                )
-            )
+            facts = {"pod": name, "reason": evicted}
+            result.findings.append(simple(context, "pods.evicted", f"pod {name} was evicted: {evicted}", facts))
         return
     unscheduled(context, pod, result)
     node_not_ready(context, pod, result)
@@ -226,12 +221,21 @@ def readiness_gates(context: Context, pod: Mapping[str, Any], result: SectionRes
             result.findings.append(found)
 
 
+def eviction(context: Context, pod: Mapping[str, Any]) -> str | None:
+    """Return why a pod was evicted; one whose server ended with 0 is ``Succeeded``, only its event says so (K-17)."""
+    status = pod.get("status", {})
+    if status.get("phase") == "Failed" and status.get("reason") == "Evicted":
+        return str(status.get("message", ""))
+    told = [item for item in events_about(context, pod["metadata"]["name"]) if item.get("reason") == "Evicted"]
+    return str(told[-1].get("message", "")) if told and status.get("phase") in ("Failed", "Succeeded") else None
+
+
 def evicted_again(context: Context) -> bool:
     """Tell whether one pod after the other is evicted, so that the one that is ready now will be as well."""
     moments = [
         pod["status"].get("startTime") or pod["metadata"]["creationTimestamp"]
         for pod in server_pods(context)
-        if pod["status"].get("phase") == "Failed" and pod["status"].get("reason") == "Evicted"
+        if eviction(context, pod) is not None
     ]
     return sum(context.now - parse_time(moment) <= SETTLED for moment in moments) >= REPEATED
 

@@ -87,7 +87,7 @@ def test_a_correction_waits_for_a_paused_rollout(
     context: MakeContext, paused: bool, image: str, ready: bool, expected: list[str]
 ) -> None:
     found, made, pod = deployment(), replica_set(), server_pod()
-    made["spec"] = {"template": {"spec": {"containers": [{"name": "mlflow", "image": "mlflow:1"}]}}}
+    made["spec"] = {"replicas": 1, "template": {"spec": {"containers": [{"name": "mlflow", "image": "mlflow:1"}]}}}
     found["spec"] |= {"paused": paused}
     found["spec"]["template"]["spec"] = {"containers": [{"name": "mlflow", "image": image}]}
     waiting = {"reason": "ErrImagePull", "message": "manifest unknown: not found"}

@@ -232,6 +232,17 @@ def test_pods_that_are_evicted_one_after_the_other(times: int, expected: bool) -
 
 
 @pytest.mark.parametrize(
+    ("phase", "reason", "expected"),
+    [("Succeeded", "Evicted", True), ("Succeeded", "Killing", False), ("Running", "Evicted", False)],
+)
+def test_an_evicted_pod_whose_server_ended_with_0(phase: str, reason: str, expected: bool) -> None:
+    ended = pod(False)
+    ended["status"] |= {"phase": phase}
+    told = events((reason, 'Usage of EmptyDir volume "scratch" exceeds the limit "4Mi".'))
+    assert ("pods.evicted" in found(listed(ended), told)) is expected
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ('MountVolume.SetUp failed for volume "data" : mount failed: exit status 32', ["pods.volume_not_mounted"]),
