@@ -36,23 +36,21 @@ def transport(context: Context, instance: Mapping[str, Any] | None, result: Sect
                     facts=facts_of(context),
                 )
             )
-    own_address(context, instance, tried, result)
     if instance is not None:
+        own_address(context, instance, tried, result)
         security_groups(context, instance, tried, result)
         network_acls(context, instance, tried, result)
         not_listening(context, instance, tried, result)
 
 
-def own_address(
-    context: Context, instance: Mapping[str, Any] | None, tried: list[Evidence], result: SectionResult
-) -> None:
+def own_address(context: Context, instance: Mapping[str, Any], tried: list[Evidence], result: SectionResult) -> None:
     """Find an entry of the pod's own hosts file that leads to nobody, whatever DNS says (field guide N-05)."""
     host = str(context.target.backend.get("host") or "")
     template = ((workload(context) or {}).get("spec") or {}).get("template", {})
     aliases = (template.get("spec") or {}).get("hostAliases") or []
     own = {item["ip"] for item in aliases if host in (item.get("hostnames") or [])}
     lost = [item for item in tried if item.value.get("address") in own and result_of(item) in ("timeout", "refused")]
-    if not lost or (instance is not None and instance.get("DBInstanceStatus") not in STILL_SERVING):
+    if not lost or instance.get("DBInstanceStatus") not in STILL_SERVING:
         return
     address = ", ".join(sorted(own))
     result.findings.append(

@@ -12,11 +12,22 @@ from typing import Any
 from ..core.catalogue import BY_ID
 from ..core.findings import Context, SectionResult, parse_time
 from ..core.kinds import Role
-from ..core.workload import event_start, owned_pods, ready_pods, replica_sets, server_pods, workload
+from ..core.workload import (
+    container_statuses,
+    event_start,
+    owned_pods,
+    ready_pods,
+    replica_sets,
+    server_pods,
+    workload,
+)
 from .pod_containers import WORDS_SHOWN, simple
 
 HOOK_FAILED = "FailedPostStartHook"
 """The kubelet kills the container after this event (Kubernetes documentation, Container Lifecycle Hooks)."""
+
+HOOK_TIME = timedelta(minutes=1)
+"""A hook that fails after longer than that is rare, and one that has succeeded proves nothing any more."""
 
 OVERDUE = timedelta(seconds=20)
 """``deletionTimestamp`` already holds the grace period; the kubelet and the API server need some seconds more."""
@@ -25,9 +36,9 @@ OVERDUE = timedelta(seconds=20)
 def hook_failing(context: Context, pod: Mapping[str, Any], events: list[dict[str, Any]], result: SectionResult) -> None:
     """Find the postStart hook for whose failure the kubelet ends the container, whatever MLflow itself does."""
     for event in events:
-        if event.get("reason") != HOOK_FAILED:
-            continue
         container = str((event.get("involvedObject") or {}).get("fieldPath", "")).partition("{")[2].rstrip("}")
+        if event.get("reason") != HOOK_FAILED or outlived(context, pod, container):
+            continue
         text = event.get("message", "")[: WORDS_SHOWN * 2]
         result.findings.append(
             simple(
@@ -38,6 +49,15 @@ def hook_failing(context: Context, pod: Mapping[str, Any], events: list[dict[str
                 since=event_start(event),
             )
         )
+
+
+def outlived(context: Context, pod: Mapping[str, Any], container: str) -> bool:
+    """Tell whether a container has run for so long that its hook has succeeded since."""
+    for status, dummy in container_statuses(pod):
+        began = ((status.get("state") or {}).get("running") or {}).get("startedAt")
+        if status["name"] == container and began:
+            return context.now - parse_time(began) >= HOOK_TIME
+    return False
 
 
 def overdue(context: Context) -> list[dict[str, Any]]:

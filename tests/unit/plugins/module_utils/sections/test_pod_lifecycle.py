@@ -35,9 +35,21 @@ def found(context: MakeContext, identifier: str, *evidence: Any) -> list[Finding
     return [item for item in pods.analyze(context(*evidence)).findings if item.id == identifier]
 
 
-@pytest.mark.parametrize(("ready", "expected"), [(False, 1), (True, 0)])
-def test_a_failed_hook_is_a_cause_while_its_pod_is_not_ready(context: MakeContext, ready: bool, expected: int) -> None:
+@pytest.mark.parametrize(
+    ("ready", "began", "expected"),
+    [
+        (False, None, 1),
+        (False, "2026-01-01T11:59:50Z", 1),
+        (False, "2026-01-01T11:50:00Z", 0),
+        (True, None, 0),
+    ],
+)
+def test_a_failed_hook_is_a_cause_while_its_pod_is_not_ready(
+    context: MakeContext, ready: bool, began: str | None, expected: int
+) -> None:
     pod = server_pod()
+    state = {"running": {"startedAt": began}} if began else {"waiting": {"reason": "CrashLoopBackOff"}}
+    pod["status"]["containerStatuses"] = [{"name": "mlflow", "image": "mlflow:1", "state": state}]
     pod["status"]["conditions"] = pod["status"]["conditions"] if ready else NOT_READY
     hooks = found(context, "pods.hook_failing", listed("pods", pod), listed("events", HOOK))
     assert [item.facts["container"] for item in hooks] == ["mlflow"] * expected
