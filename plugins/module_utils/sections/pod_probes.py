@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..core.evidence import POD, Evidence
+from ..core.evidence import API, POD, Evidence
 from ..core.findings import Context, Finding, SectionResult, keys, parse_time
 from ..core.signatures import ACCESS, READY
 from ..core.workload import (
@@ -238,11 +238,14 @@ def too_tight(
     budget = probe_budget(spec)
     lived = (parse_time(end["finishedAt"]) - parse_time(end["startedAt"])).total_seconds()
     slack = pod["spec"].get("terminationGracePeriodSeconds", 30) + spec.get("periodSeconds", 10) + 5
-    told = any(
-        event.get("reason") == "Killing" and f"failed {probe} probe" in event.get("message", "") for event in events
-    )
+    kills = [
+        event
+        for event in events
+        if event.get("reason") == "Killing" and f"failed {probe} probe" in event.get("message", "")
+    ]
+    told = bool(kills)
     early = bool(spec) and budget < LONG_ENOUGH and budget - spec.get("periodSeconds", 10) <= lived <= budget + slack
-    early = early and (not is_ready(pod) or (told and as_young(context, status, lived)))
+    early = early and (not is_ready(pod) or (told and will_end_as_well(context, status, lived, kills)))
     slow = bool(OUT_OF_TIME.search(failures[probe][1] if probe in failures else ""))
     hasty = told and slow and spec.get("timeoutSeconds", 1) <= SHORT_TIMEOUT and bool(answered_api(context))
     if not ((early and (told or unfinished(context, pod, status["name"]))) or hasty):
@@ -263,12 +266,15 @@ def too_tight(
     )
 
 
-def as_young(context: Context, status: Mapping[str, Any], lived: float) -> bool:
-    """Tell whether a container that was killed again and again has not yet lived longer than its last run did."""
+def will_end_as_well(context: Context, status: Mapping[str, Any], lived: float, kills: list[dict[str, Any]]) -> bool:
+    """Tell whether a container that was killed again and again is being killed, or younger than its last run was."""
     started = ((status.get("state") or {}).get("running") or {}).get("startedAt")
-    if not started or int(status.get("restartCount", 0)) < REPEATED:
+    listed = context.evidence.first("kubernetes.pods", API, context.target.namespace)
+    if not started or listed is None or int(status.get("restartCount", 0)) < REPEATED:
         return False
-    return (context.now - parse_time(started)).total_seconds() <= lived
+    if any(parse_time(event_time(event)) > parse_time(started) for event in kills):
+        return True
+    return (parse_time(listed.at) - parse_time(started)).total_seconds() <= lived
 
 
 def readiness_too_tight(

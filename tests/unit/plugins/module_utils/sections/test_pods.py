@@ -120,10 +120,20 @@ def test_a_probe_that_does_not_wait_kills_the_server() -> None:
 
 
 @pytest.mark.parametrize(
-    ("restarts", "started", "expected"), [(2, "11:59:50", True), (1, "11:59:50", False), (2, "11:59:30", False)]
+    ("restarts", "started", "killed", "expected"),
+    [
+        (2, "11:59:50", "11:59:00", True),
+        (1, "11:59:50", "11:59:00", False),
+        (2, "11:59:30", "11:59:00", False),
+        (2, "11:59:30", "11:59:55", True),
+        (1, "11:59:30", "11:59:55", False),
+    ],
 )
-def test_a_server_that_is_ready_for_a_moment_between_two_kills(restarts: int, started: str, expected: bool) -> None:
+def test_a_server_that_is_ready_for_a_moment_between_two_kills(
+    restarts: int, started: str, killed: str, expected: bool
+) -> None:
     told = events(("Killing", "Container mlflow failed liveness probe, will be restarted"))
+    told[3]["items"][0]["lastTimestamp"] = f"2026-11-22T{killed}Z"
     quiet = log("previous", ("11:58:45", "INFO mlflow.store.db.utils: starting"))
     item = pod(True, restarts=restarts, last=KILLED, **TIGHT)
     item["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = f"2026-11-22T{started}Z"
