@@ -89,7 +89,7 @@ WAY_IN = (
          ("correct the postStart hook of container {container} of {kind}/{deployment}: {reason}",),
          ("restart: the hook would fail again",), ("K-16",)),
     Kind("pods.rollout_paused", CAUSE, "critical", ML, SERVING,
-         ("ask who paused it, then: kubectl -n {namespace} rollout resume {kind}/{deployment}; what waits is a change of {fields}",),
+         ("ask who paused it, then: kubectl -n {namespace} rollout resume {kind}/{deployment}; what waits: {changes}",),
          ("restart: the restart would wait as well",), ("K-20",)),
     Kind("pods.stuck_terminating", EITHER, "critical", K8S, SERVING,
          ("find who has to let pod {pod} go ({why}): kubectl -n {namespace} get pod {pod} -o yaml",),

@@ -56,6 +56,12 @@ def workload(context: Context) -> dict[str, Any] | None:
     return None
 
 
+def template_spec(context: Context) -> dict[str, Any]:
+    """Return the pod specification of the workload's template; empty when the workload was not seen."""
+    found = workload(context)
+    return dict(found["spec"]["template"]["spec"]) if found else {}
+
+
 def owned_pods(context: Context) -> list[dict[str, Any]]:
     """Return the pods that the workload owns, with those that are being deleted."""
     pods = context.evidence.objects("kubernetes.pods", context.target.namespace)

@@ -12,7 +12,7 @@ from typing import Any
 from ..core.evidence import API, CLOUD, Evidence
 from ..core.findings import TO_DATABASE, Context, Finding, SectionResult, Unknown, keys
 from ..core.security_group import admits, expanded, groups_of_address, uses_prefix_lists
-from ..core.workload import result_of, workload, workload_name
+from ..core.workload import result_of, template_spec, workload_name
 from .database_facts import STILL_SERVING, attempts, client_addresses, database_object, facts_of, place
 from .database_network import network_acls
 
@@ -46,8 +46,7 @@ def transport(context: Context, instance: Mapping[str, Any] | None, result: Sect
 def own_address(context: Context, instance: Mapping[str, Any], tried: list[Evidence], result: SectionResult) -> None:
     """Find an entry of the pod's own hosts file that leads to nobody, whatever DNS says (field guide N-05)."""
     host = str(context.target.backend.get("host") or "")
-    template = ((workload(context) or {}).get("spec") or {}).get("template", {})
-    aliases = (template.get("spec") or {}).get("hostAliases") or []
+    aliases = template_spec(context).get("hostAliases") or []
     own = {item["ip"] for item in aliases if host in (item.get("hostnames") or [])}
     lost = [item for item in tried if item.value.get("address") in own and result_of(item) in ("timeout", "refused")]
     if not lost or instance.get("DBInstanceStatus") not in STILL_SERVING:

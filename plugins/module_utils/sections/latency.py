@@ -156,13 +156,13 @@ def database(context: Context, slow: list[Evidence], result: SectionResult) -> N
             )
         )
     if trips:
-        trip = late[0][0]
-        if credits_unseen(context):
+        trip, unseen = late[0][0], credits_unseen(context)
+        if unseen:
             why = "whether its burst credits are used up, which would be the cause, could not be seen"
             result.unknown.append(Unknown(f"why {name} is slow", why, "cloudwatch:GetMetricData"))
         result.findings.append(
             Finding(
-                "latency.round_trip_slow" if credits_unseen(context) else "latency.database_slow",
+                "latency.round_trip_slow" if unseen else "latency.database_slow",
                 name,
                 f"one round trip to the database takes {trip:.2f} s, and each API call needs several",
                 keys([*trips, *slow, metrics]),

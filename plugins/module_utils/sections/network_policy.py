@@ -23,7 +23,7 @@ from ..core.findings import (
     source_flow,
 )
 from ..core.network_policy import EGRESS, INGRESS, Decision, Peer, decide
-from ..core.workload import probes_from_server, result_of, server_pods, workload, workload_name
+from ..core.workload import probes_from_server, result_of, server_pods, template_spec, workload_name
 from .policy_flows import (
     admitted_by_label,
     dns_peer,
@@ -238,7 +238,7 @@ def to_dns(context: Context, result: SectionResult) -> None:
 
 def own_resolver(context: Context, failing: list[Evidence], result: SectionResult) -> None:
     """Report a pod template that asks DNS servers of its own: then the cluster's may be well (field guide N-02)."""
-    spec = ((workload(context) or {}).get("spec") or {}).get("template", {}).get("spec") or {}
+    spec = template_spec(context)
     servers = ", ".join((spec.get("dnsConfig") or {}).get("nameservers") or [])
     if spec.get("dnsPolicy") != "None" or not servers:
         return

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from ..core.catalogue import BY_ID
+from ..core.changes import MOST_DIFFERENCES, differences
 from ..core.findings import Context, SectionResult, parse_time
 from ..core.kinds import Role
 from ..core.workload import (
@@ -70,35 +71,29 @@ def overdue(context: Context) -> list[dict[str, Any]]:
     ]
 
 
-def stuck_terminating(context: Context, result: SectionResult) -> None:
-    for pod in overdue(context):
-        until = pod["metadata"]["deletionTimestamp"]
-        name, holders = pod["metadata"]["name"], pod["metadata"].get("finalizers") or []
-        why = f"finalizer {', '.join(holders)} holds it" if holders else "its containers have not ended"
-        result.findings.append(
-            simple(
-                context,
-                "pods.stuck_terminating",
-                f"pod {name} should have been gone since {until}, {why}, and no other pod is made before that",
-                {"pod": name, "why": why},
-                since=until,
-            )
+def stuck_terminating(context: Context, pod: Mapping[str, Any], result: SectionResult) -> None:
+    until = pod["metadata"]["deletionTimestamp"]
+    name, holders = pod["metadata"]["name"], pod["metadata"].get("finalizers") or []
+    why = f"finalizer {', '.join(holders)} holds it" if holders else "its containers have not ended"
+    result.findings.append(
+        simple(
+            context,
+            "pods.stuck_terminating",
+            f"pod {name} should have been gone since {until}, {why}, and no other pod is made before that",
+            {"pod": name, "why": why},
+            since=until,
         )
+    )
 
 
 def waiting_changes(context: Context) -> list[str]:
-    """Return what a paused rollout keeps from the pods: the fields of containers that differ, or the template."""
+    """Return what a paused rollout keeps from the pods, field by field."""
     found = workload(context)
     if found is None or not found["spec"].get("paused"):
         return []
     wanted = found["spec"]["template"]["spec"]
     given = [item["spec"]["template"]["spec"] for item in replica_sets(context) if item["spec"].get("replicas")]
-    if not given or wanted in given:
-        return []
-    before = {item["name"]: item for item in given[0]["containers"]}
-    pairs = [(item, before.get(item["name"], {})) for item in wanted["containers"]]
-    fields = {key for new, old in pairs for key in {*new, *old} if new.get(key) != old.get(key)}
-    return sorted(fields) or ["pod template"]
+    return differences(wanted, given[0], "spec") if given and wanted not in given else []
 
 
 def rollout_paused(context: Context, result: SectionResult) -> None:
@@ -106,13 +101,13 @@ def rollout_paused(context: Context, result: SectionResult) -> None:
     waiting = waiting_changes(context)
     if not waiting or ready_pods(context):
         return
-    fields = ", ".join(waiting)
+    changes = "; ".join(waiting[:MOST_DIFFERENCES])
     result.findings = [item for item in result.findings if BY_ID[item.id].role is not Role.CAUSE]
     result.findings.append(
         simple(
             context,
             "pods.rollout_paused",
-            f"the rollout of {context.target.deployment} is paused, and a change of {fields} waits for its end",
-            {"fields": fields},
+            f"the rollout of {context.target.deployment} is paused, and a change waits for its end: {changes}",
+            {"changes": changes},
         )
     )

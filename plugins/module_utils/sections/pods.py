@@ -67,8 +67,8 @@ def analyze(context: Context) -> SectionResult:
     creation_failures(context, result)
     for pod in server_pods(context):
         judge_pod(context, pod, result)
-    pod_lifecycle.stuck_terminating(context, result)
     for pod in pod_lifecycle.overdue(context):
+        pod_lifecycle.stuck_terminating(context, pod, result)
         node_not_ready(context, pod, result)
     pod_lifecycle.rollout_paused(context, result)
     rollout_stuck(context, result)
@@ -224,10 +224,12 @@ def readiness_gates(context: Context, pod: Mapping[str, Any], result: SectionRes
 def eviction(context: Context, pod: Mapping[str, Any]) -> str | None:
     """Return why a pod was evicted; one whose server ended with 0 is ``Succeeded``, only its event says so (K-17)."""
     status = pod.get("status", {})
+    if status.get("phase") not in ("Failed", "Succeeded"):
+        return None
     if status.get("phase") == "Failed" and status.get("reason") == "Evicted":
         return str(status.get("message", ""))
     told = [item for item in events_about(context, pod["metadata"]["name"]) if item.get("reason") == "Evicted"]
-    return str(told[-1].get("message", "")) if told and status.get("phase") in ("Failed", "Succeeded") else None
+    return str(told[-1].get("message", "")) if told else None
 
 
 def evicted_again(context: Context) -> bool:
